@@ -1,0 +1,179 @@
+import { BrikkError } from "../errors.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { Database, Statement } from "../storage/database.ts";
+import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
+
+/**
+ * All keys in memory, for the look-up that every request makes.
+ *
+ * 1. `start()` loads everything and then asks twice a second for keys whose revision is higher than the highest seen, so a key
+ *    that another process makes, changes or revokes is known here within a second. Every writer of a key or of one of its
+ *    secrets raises the revision; an answer replaces what was known of a key, its secrets included.
+ * 2. `find(hash)` answers from memory, synchronously. On a miss it asks as in 1, so that a key made a moment ago works at
+ *    once. One such query answers for all who wait, and it begins after each of them came; so any flood of unknown secrets
+ *    costs one small query at a time.
+ * 3. A hash that is still unknown is remembered as such for a second, at most MAX_UNKNOWN of them. Memory of a key comes first,
+ *    so a secret that appears in between is not held back by this.
+ *
+ * While the database does not answer, known keys keep working and unknown ones get `storage_unavailable`, never a 401.
+ */
+const POLL_INTERVAL_MS = 500;
+const UNKNOWN_FOR_MS = 1_000;
+const MAX_UNKNOWN = 10_000;
+
+export interface FoundKey {
+  readonly key: ApiKey;
+  /** The first moment at which this secret of the key is no longer accepted, after a rotation. */
+  readonly secretNotAfterMs: number | undefined;
+}
+
+export interface KeyRing {
+  /** Loads all keys, then polls until `stop()`. Throws what the database throws. The timer does not keep the process alive. */
+  start(): Promise<void>;
+  stop(): void;
+  /** Asks the database for changes now; resolves when every change that was durable before the call is known. */
+  refresh(): Promise<void>;
+  /** The key of a secret's hash; undefined when there is none. Rejects with the coded error `storage_unavailable`. */
+  find(secretHash: string): FoundKey | undefined | Promise<FoundKey | undefined>;
+  /** The newest known state of a key. */
+  get(keyId: string): ApiKey | undefined;
+}
+
+const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.rate_limit_per_min, k.expires_at_ms,
+    k.created_at_ms, k.revoked_at_ms, k.revision, s.secret_hash, s.not_after_ms
+  from api_keys k left join api_key_secrets s on s.key_id = k.id
+  where k.revision > ? order by k.revision`;
+
+type ChangeRow = ApiKeyRow & {
+  readonly revision: bigint;
+  readonly secret_hash: string | null;
+  readonly not_after_ms: bigint | null;
+};
+
+interface KnownKey {
+  readonly key: ApiKey;
+  readonly hashes: string[];
+}
+
+interface KnownSecret {
+  readonly keyId: string;
+  readonly notAfterMs: number | undefined;
+}
+
+export function createKeyRing(options: {
+  readonly database: Database;
+  readonly clock: Clock;
+  /** Told of polls that failed; the ring goes on with what it knows and tries again. */
+  readonly onRefreshFailed?: (error: unknown) => void;
+}): KeyRing {
+  const { database, clock, onRefreshFailed } = options;
+  const keys = new Map<string, KnownKey>();
+  const secrets = new Map<string, KnownSecret>();
+  const unknownUntil = new Map<string, number>();
+  let lastRevision = 0n;
+  let running: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let polling = false;
+
+  async function loadChanges(): Promise<void> {
+    const statement: Statement = { sql: CHANGES, params: [lastRevision] };
+    const rows = (await database.all(statement)) as unknown as ChangeRow[];
+    const changed = new Map<string, KnownKey>();
+    for (const row of rows) {
+      let known = changed.get(row.id);
+      if (known === undefined) {
+        known = { key: apiKeyFrom(row), hashes: [] };
+        changed.set(row.id, known);
+        for (const hash of keys.get(row.id)?.hashes ?? []) secrets.delete(hash);
+      }
+      if (row.secret_hash !== null) {
+        known.hashes.push(row.secret_hash);
+        secrets.set(row.secret_hash, { keyId: row.id, notAfterMs: row.not_after_ms === null ? undefined : Number(row.not_after_ms) });
+      }
+      if (row.revision > lastRevision) lastRevision = row.revision;
+    }
+    for (const [id, known] of changed) keys.set(id, known);
+  }
+
+  function run(): Promise<void> {
+    running = loadChanges().finally(() => {
+      running = undefined;
+    });
+    return running;
+  }
+
+  /** A query under way may have read before the asker's key was made; so whoever comes then shares the one after it. */
+  function refresh(): Promise<void> {
+    if (running === undefined) return run();
+    const startNext = (): Promise<void> => {
+      next = undefined;
+      return run();
+    };
+    next ??= running.then(startNext, startNext);
+    return next;
+  }
+
+  function recall(secretHash: string): FoundKey | undefined {
+    const secret = secrets.get(secretHash);
+    const known = secret && keys.get(secret.keyId);
+    return known && { key: known.key, secretNotAfterMs: secret.notAfterMs };
+  }
+
+  async function ask(secretHash: string): Promise<FoundKey | undefined> {
+    try {
+      await refresh();
+    } catch (cause) {
+      throw new BrikkError(
+        "storage_unavailable",
+        "The key could not be checked because the gateway's storage does not answer. The key may well be valid; try again shortly.",
+        { cause, retryAfterMs: 1_000 },
+      );
+    }
+    const found = recall(secretHash);
+    if (found === undefined) rememberUnknown(secretHash);
+    return found;
+  }
+
+  function rememberUnknown(secretHash: string): void {
+    unknownUntil.delete(secretHash);
+    if (unknownUntil.size >= MAX_UNKNOWN) {
+      const oldest = unknownUntil.keys().next();
+      if (!oldest.done) unknownUntil.delete(oldest.value);
+    }
+    unknownUntil.set(secretHash, clock.monotonicMs() + UNKNOWN_FOR_MS);
+  }
+
+  function schedule(): void {
+    timer = setTimeout(() => {
+      refresh()
+        .catch((error: unknown) => onRefreshFailed?.(error))
+        .finally(() => {
+          if (polling) schedule();
+        });
+    }, POLL_INTERVAL_MS);
+    timer.unref();
+  }
+
+  return {
+    async start() {
+      await refresh();
+      if (polling) return;
+      polling = true;
+      schedule();
+    },
+    stop() {
+      polling = false;
+      clearTimeout(timer);
+    },
+    refresh,
+    find(secretHash) {
+      const found = recall(secretHash);
+      if (found !== undefined) return found;
+      const until = unknownUntil.get(secretHash);
+      if (until !== undefined && clock.monotonicMs() < until) return undefined;
+      return ask(secretHash);
+    },
+    get: (keyId) => keys.get(keyId)?.key,
+  };
+}

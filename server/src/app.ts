@@ -1,0 +1,76 @@
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import fastify, { type FastifyHttpOptions, type RawServerDefault } from "fastify";
+import { validatorCompiler } from "fastify-type-provider-zod";
+import { BrikkError, type ErrorCode } from "./errors.ts";
+import type { Gateway } from "./gateway.ts";
+import { createAnswerCompletion } from "./http/answer-completion.ts";
+import type { App } from "./http/app-type.ts";
+import { registerErrorHandler } from "./http/error-handler.ts";
+import { registerAdmission } from "./http/hooks/admission.ts";
+import { registerJsonBody } from "./http/hooks/json-body.ts";
+import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { createRecorder } from "./http/record-completion.ts";
+import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerAgentRoutes } from "./http/routes/agents.ts";
+import { registerCompletionRoutes } from "./http/routes/completions.ts";
+import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
+import { registerHealthRoutes } from "./http/routes/health.ts";
+import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { newRequestId } from "./lib/ids.ts";
+
+/** Hooks and routes, in the order in which a request meets them. */
+export async function buildApp(gateway: Gateway): Promise<App> {
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } = gateway;
+  const app: App = fastify({
+    ...serverOptions(config.maxBodyBytes),
+    genReqId: requestIdOf,
+    clientErrorHandler: answerBrokenRequest,
+  });
+  app.setValidatorCompiler(validatorCompiler);
+  // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
+  app.setSerializerCompiler(() => (body) => JSON.stringify(body));
+
+  registerErrorHandler(app, logger, metrics);
+  registerRequestIdentity(app);
+  registerAdmission(app, { authenticate: gateway.authenticate, rateLimiter: gateway.rateLimiter, rateLimitPerMin: config.rateLimitPerMin, inFlight });
+  registerJsonBody(app);
+  await registerApiDocument(app, version);
+
+  const answerCompletion = createAnswerCompletion({ ledger, tokenCounter: gateway.tokenCounter, timeouts: { wholeMs: config.providerTimeoutMs, firstTokenMs: config.firstTokenTimeoutMs }, clock, record: createRecorder(logger, metrics) }, inFlight);
+  registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
+  registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
+  registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerHealthRoutes(app, { version, database, ledger, providers, knownProviders, inFlight, startedAtMs: clock.now() });
+  registerMetricsRoute(app, metrics);
+  await registerDocs(app);
+  return app;
+}
+
+const serverOptions = (maxBodyBytes: number): FastifyHttpOptions<RawServerDefault> => ({
+  logger: false,
+  disableRequestLogging: true,
+  bodyLimit: maxBodyBytes,
+  // Headers and body must arrive in this time, so that a caller who dawdles cannot hold a connection.
+  requestTimeout: 60_000,
+  connectionTimeout: 0,
+  keepAliveTimeout: 72_000,
+  http: { headersTimeout: 20_000, maxHeaderSize: 16 * 1024 },
+  // Draining answers for itself, in the same shape as every refusal.
+  return503OnClosing: false,
+  forceCloseConnections: "idle",
+  routerOptions: { maxParamLength: 200 },
+});
+
+/** What cannot be read as HTTP never becomes a request, so its refusal is written to the socket. */
+function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === "ECONNRESET" || socket.destroyed || !socket.writable) return void socket.destroy();
+  const code: ErrorCode = error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? "request_timeout" : "invalid_request";
+  const messages: Partial<Record<ErrorCode, string>> = {
+    headers_too_large: "The request's headers are larger than 16 KiB.",
+    request_timeout: "The request did not arrive in full in time.",
+  };
+  const refusal = new BrikkError(code, messages[code] ?? "This is not a well-formed HTTP request.");
+  const body = JSON.stringify(refusal.body(newRequestId()));
+  socket.end(`HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`);
+}

@@ -1,0 +1,139 @@
+import type { JsonDocument } from "../lib/json-document.ts";
+import { SseFramer } from "../lib/sse-events.ts";
+import { readWireUsage, type Usage } from "../ledger/usage.ts";
+import { type Operation, ProviderError } from "../providers/provider.ts";
+import type { UpstreamResponse } from "../providers/transport.ts";
+import type { Candidate } from "./model-router.ts";
+import { type MeteredEvent, StreamMeter } from "./stream-meter.ts";
+
+/**
+ * One upstream call for one candidate, up to the commit point: a whole answer, or a stream whose first output has come.
+ * Until then nothing has been shown to the caller, so a ProviderError thrown here leaves every other candidate open.
+ */
+export type Answer = WholeAnswer | StreamedAnswer;
+
+export interface WholeAnswer {
+  readonly kind: "whole";
+  readonly body: Buffer;
+  /** The parsed body, for those who build on an answer. */
+  readonly value: Readonly<Record<string, unknown>>;
+  readonly usage: Usage | undefined;
+}
+
+export interface StreamedAnswer {
+  readonly kind: "stream";
+  readonly meter: StreamMeter;
+  /** What came up to and with the first output. */
+  readonly held: readonly MeteredBytes[];
+  /** The rest, in the pieces in which it comes. Throws ProviderError when the provider breaks off. */
+  readonly rest: AsyncGenerator<readonly MeteredBytes[], void, void>;
+}
+
+/** An event of the stream with its bytes. */
+export interface MeteredBytes {
+  readonly bytes: Buffer;
+  readonly event: MeteredEvent;
+}
+
+export interface AttemptTimeouts {
+  readonly wholeMs: number;
+  readonly firstTokenMs: number;
+}
+
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+const MAX_FAULT_BYTES = 256 * 1024;
+const MAX_EVENT_BYTES = 16 * 1024 * 1024;
+/** Quiet events that may precede the first output; they are held in memory. */
+const MAX_HELD_EVENTS = 10_000;
+
+export async function attempt(candidate: Candidate, call: { operation: Operation; document: JsonDocument; stream: boolean }, timeouts: AttemptTimeouts, signal: AbortSignal): Promise<Answer> {
+  const { provider, transport } = candidate.connected;
+  const controller = new AbortController();
+  const stop = (): void => controller.abort(signal.reason);
+  if (signal.aborted) stop();
+  signal.addEventListener("abort", stop);
+  const waitMs = call.stream ? timeouts.firstTokenMs : timeouts.wholeMs;
+  const timer = setTimeout(() => controller.abort(new ProviderError("timeout", call.stream ? `No output came within ${waitMs} ms.` : `The answer was not complete within ${waitMs} ms.`, { provider: provider.name })), waitMs);
+  let streaming = false;
+  try {
+    const response = await transport.send(provider.prepare(call.operation, call.document, candidate.model.id), controller.signal);
+    if (response.status !== 200) throw provider.readFault(response.status, response.headers, await readAll(response, MAX_FAULT_BYTES, provider.name));
+    if (!call.stream) return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
+    const answer = await openStream(response, provider.name, () => signal.removeEventListener("abort", stop));
+    streaming = true;
+    return answer;
+  } finally {
+    clearTimeout(timer);
+    if (!streaming) signal.removeEventListener("abort", stop);
+  }
+}
+
+async function readAll(response: UpstreamResponse, limit: number, provider: string): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body) {
+    bytes += chunk.length;
+    if (bytes > limit) throw new ProviderError("unusable", `The provider's answer is larger than ${limit} bytes.`, { provider });
+    chunks.push(chunk);
+  }
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+}
+
+function readWhole(body: Buffer, operation: Operation, provider: string): WholeAnswer {
+  let value: unknown;
+  try {
+    value = JSON.parse(body.toString("utf8"));
+  } catch (cause) {
+    throw new ProviderError("unusable", "The provider answered 200 with a body that is not JSON.", { provider, cause });
+  }
+  const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+  const items = answer[operation === "chat" ? "choices" : "data"];
+  if (!Array.isArray(items) || items.length === 0) throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", { provider });
+  return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
+}
+
+async function openStream(response: UpstreamResponse, provider: string, ended: () => void): Promise<StreamedAnswer> {
+  const meter = new StreamMeter();
+  const pieces = meteredPieces(response, meter, provider, ended);
+  const held: MeteredBytes[] = [];
+  let answered = false;
+  try {
+    for (;;) {
+      const { done, value } = await pieces.next();
+      if (done) throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
+      for (const piece of value) {
+        const { event } = piece;
+        if (event.kind === "vendor-error") throw new ProviderError("overloaded", "The provider reported an error at the start of its stream.", { provider, vendorMessage: event.message });
+        if (event.kind === "malformed") throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", { provider });
+        if (event.kind === "done" && held.every((earlier) => earlier.event.kind === "quiet")) {
+          throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
+        }
+        held.push(piece);
+      }
+      if (held.some(({ event }) => event.kind === "output" || event.kind === "usage")) {
+        answered = true;
+        return { kind: "stream", meter, held, rest: pieces };
+      }
+      if (held.length > MAX_HELD_EVENTS) throw new ProviderError("unusable", "The provider's stream goes on without saying anything.", { provider });
+    }
+  } finally {
+    if (!answered) await pieces.return();
+  }
+}
+
+async function* meteredPieces(response: UpstreamResponse, meter: StreamMeter, provider: string, ended: () => void): AsyncGenerator<MeteredBytes[], void, void> {
+  const framer = new SseFramer(MAX_EVENT_BYTES);
+  try {
+    for await (const chunk of response.body) {
+      let events: Buffer[];
+      try {
+        events = framer.push(chunk);
+      } catch (cause) {
+        throw new ProviderError("stream-broken", "The provider sent an event that is too large.", { provider, cause });
+      }
+      if (events.length > 0) yield events.map((bytes) => ({ bytes, event: meter.read(bytes) }));
+    }
+  } finally {
+    ended();
+  }
+}

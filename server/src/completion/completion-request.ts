@@ -1,0 +1,68 @@
+import type { JsonDocument } from "../lib/json-document.ts";
+import type { Operation } from "../providers/provider.ts";
+
+/** What the path needs to know of a request; everything else stays in the caller's own bytes. */
+export interface CompletionRequest {
+  readonly operation: Operation;
+  readonly document: JsonDocument;
+  /** As the caller named it: a model, `provider/model`, or `brikk/auto|cheap|quality`. */
+  readonly model: string;
+  /** Further models the caller allows, in order. */
+  readonly fallbackModels: readonly string[];
+  readonly stream: boolean;
+  /** The caller wants the usage chunk of a stream. */
+  readonly wantsUsage: boolean;
+  readonly choices: number;
+  readonly maxOutputTokens: number | undefined;
+}
+
+/** Reads a body that the route's schema has accepted. */
+export function readCompletionRequest(operation: Operation, document: JsonDocument): CompletionRequest {
+  const { value } = document;
+  const streamOptions = value["stream_options"];
+  const models = value["models"];
+  return {
+    operation,
+    document,
+    model: value["model"] as string,
+    fallbackModels: Array.isArray(models) ? (models as string[]) : [],
+    stream: operation === "chat" && value["stream"] === true,
+    wantsUsage: typeof streamOptions === "object" && streamOptions !== null && "include_usage" in streamOptions && streamOptions.include_usage === true,
+    choices: numberOf(value["n"]) ?? 1,
+    maxOutputTokens: numberOf(value["max_completion_tokens"]) ?? numberOf(value["max_tokens"]),
+  };
+}
+
+const numberOf = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
+
+/** The texts that a tokenizer would count as input; for estimates when the provider did not say. */
+export function inputTexts(request: CompletionRequest): string[] {
+  const texts: string[] = [];
+  const collect = (value: unknown): void => {
+    if (typeof value === "string") texts.push(value);
+    else if (Array.isArray(value)) for (const item of value as unknown[]) collect(item);
+    else if (typeof value === "object" && value !== null) for (const [name, item] of Object.entries(value)) if (name !== "image_url") collect(item);
+  };
+  const { value } = request.document;
+  if (request.operation === "embeddings") collect(value["input"]);
+  else {
+    for (const message of Array.isArray(value["messages"]) ? (value["messages"] as unknown[]) : []) collect(message);
+    collect(value["tools"]);
+  }
+  return texts;
+}
+
+/** Most tokens that a vendor documents for one picture at full detail, rounded up; for those sent as an address. */
+const MAX_IMAGE_TOKENS = 50_000;
+
+/** Upper bound of the input tokens: no byte-level tokenizer makes more tokens than there are bytes. */
+export function boundInputTokens(request: CompletionRequest): number {
+  const messages = request.document.value["messages"];
+  let images = 0;
+  if (Array.isArray(messages)) {
+    for (const message of messages as { content?: unknown }[]) {
+      if (Array.isArray(message.content)) images += (message.content as { type?: unknown }[]).filter((part) => part?.type === "image_url").length;
+    }
+  }
+  return request.document.bytes.length + images * MAX_IMAGE_TOKENS;
+}

@@ -1,0 +1,320 @@
+import type { ApiKey } from "../access/api-key.ts";
+import { BrikkError, toBrikkError } from "../errors.ts";
+import { costOf } from "../ledger/cost.ts";
+import type { Ledger, Outcome, Receipt, Settlement } from "../ledger/ledger.ts";
+import type { CatalogueModel } from "../ledger/model-catalogue.ts";
+import type { TokenCounter } from "../ledger/token-count.ts";
+import { NO_USAGE, totalTokens, type Usage } from "../ledger/usage.ts";
+import type { Clock } from "../lib/clock.ts";
+import { usdNumber } from "../lib/money.ts";
+import { ProviderError } from "../providers/provider.ts";
+import { type Answer, attempt, type AttemptTimeouts, type MeteredBytes, type StreamedAnswer, type WholeAnswer } from "./attempt.ts";
+import { boundInputTokens, type CompletionRequest, inputTexts } from "./completion-request.ts";
+import type { Candidate, Route } from "./model-router.ts";
+import { callersError } from "./provider-fault.ts";
+
+/**
+ * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
+ *
+ *   route -> reserve -> call -> stream -> settle -> record
+ *
+ * Every public way in goes through here, so that none can skip the budget or the ledger. Whatever becomes of the call is
+ * a value (`Ending`), so that there is one settlement for all of them; nothing is called done before it is durable.
+ */
+export async function runCompletion(services: CompletionServices, call: CompletionCall): Promise<Completed> {
+  const { ledger, clock } = services;
+  const entry = ledgerEntry(call, clock);
+  const startedMs = clock.monotonicMs();
+
+  let route: Route;
+  let reservation: ReturnType<Ledger["reserve"]>;
+  try {
+    route = call.chooseRoute();
+    reservation = ledger.reserve({ ...entry, routeReason: route.reason, candidates: route.candidates.map(({ model }) => model), bound: boundOf(call.request) });
+  } catch (error) {
+    const refusal = toBrikkError(error);
+    // Without storage there is nowhere to write it, and waiting for it would hold the answer back.
+    if (refusal.code !== "storage_unavailable") await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    services.record({ ...recordBase(call, undefined, clock.monotonicMs() - startedMs), outcome: "refused", status: refusal.status, errorCode: refusal.code, error: refusal });
+    throw refusal;
+  }
+
+  const progress: Progress = { attempts: 0, fallback: false, timeToFirstTokenMs: undefined, candidate: undefined };
+  let ending: Ending;
+  try {
+    const answer = await callCandidates(services, call, route, progress, startedMs);
+    ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
+  } catch (error) {
+    ending = call.signal.aborted ? { outcome: "cancelled" } : { outcome: "failed", error };
+  }
+
+  const settlement = await settlementOf(services, call.request, ending, progress);
+  const receipt = await reservation.settle(settlement);
+  const durationMs = clock.monotonicMs() - startedMs;
+  const failure = "error" in ending ? callersError(ending.error) : undefined;
+  services.record({ ...recordBase(call, route, durationMs), ...settlement, receipt, error: "error" in ending ? ending.error : undefined });
+  return finish(call, ending, failure, { candidate: progress.candidate, route, fallback: progress.fallback, attempts: progress.attempts, timeToFirstTokenMs: progress.timeToFirstTokenMs, usage: settlement.usage, receipt, durationMs });
+}
+
+export interface CompletionServices {
+  readonly ledger: Ledger;
+  readonly tokenCounter: TokenCounter;
+  readonly timeouts: AttemptTimeouts;
+  readonly clock: Clock;
+  readonly record: (record: CompletionRecord) => void;
+}
+
+export interface CompletionCall {
+  readonly key: ApiKey;
+  readonly requestId: string;
+  readonly traceId: string;
+  readonly request: CompletionRequest;
+  readonly chooseRoute: () => Route;
+  /** Where a stream goes; not used for whole answers. */
+  readonly sink: CompletionSink;
+  /** Aborted when the caller leaves or the server stops. */
+  readonly signal: AbortSignal;
+}
+
+/** The caller's end of a stream. */
+export interface CompletionSink {
+  /** The commit point: status and headers go out. */
+  start(head: AnswerHead): void;
+  /** Returns a promise when the caller must catch up first. */
+  write(bytes: Buffer): Promise<void> | undefined;
+  /** The answer is whole and durable. */
+  end(): void;
+  /** The answer is not whole, and must not look so. */
+  fail(error: BrikkError): void;
+}
+
+export interface AnswerHead {
+  readonly candidate: Candidate;
+  readonly fallback: boolean;
+  readonly timeToFirstTokenMs: number;
+}
+
+/** What a finished call gives to the one who answers for it. */
+export interface Completed {
+  /** Undefined for a stream, which has gone out already, and when the caller left. */
+  readonly answer: WholeAnswer | undefined;
+  readonly report: CompletionReport;
+}
+
+export interface CompletionReport {
+  readonly candidate: Candidate | undefined;
+  readonly route: Route;
+  readonly fallback: boolean;
+  readonly attempts: number;
+  readonly timeToFirstTokenMs: number | undefined;
+  readonly usage: Usage;
+  readonly receipt: Receipt;
+  readonly durationMs: number;
+}
+
+/** One request for logs and metrics; holds no content and no secret. */
+export interface CompletionRecord extends Partial<Settlement> {
+  readonly outcome: Outcome;
+  readonly status: number;
+  readonly errorCode: string | undefined;
+  readonly requestId: string;
+  readonly traceId: string;
+  readonly keyId: string;
+  readonly operation: string;
+  readonly requestedModel: string;
+  readonly stream: boolean;
+  readonly routeReason: string | undefined;
+  readonly durationMs: number;
+  readonly receipt?: Receipt;
+  readonly error: unknown;
+}
+
+interface Progress {
+  attempts: number;
+  fallback: boolean;
+  timeToFirstTokenMs: number | undefined;
+  /** Whoever was asked last. */
+  candidate: Candidate | undefined;
+}
+
+type Ending =
+  | { readonly outcome: "completed"; readonly answer: WholeAnswer | StreamedAnswer }
+  | { readonly outcome: "truncated"; readonly answer: StreamedAnswer; readonly error: unknown }
+  | { readonly outcome: "cancelled"; readonly answer?: StreamedAnswer }
+  | { readonly outcome: "failed"; readonly error: unknown };
+
+/** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
+async function callCandidates(services: CompletionServices, call: CompletionCall, route: Route, progress: Progress, startedMs: number): Promise<Answer> {
+  let last: unknown;
+  for (const candidate of route.candidates) {
+    progress.attempts += 1;
+    progress.fallback = candidate !== route.candidates[0];
+    progress.candidate = candidate;
+    try {
+      const answer = await attempt(candidate, call.request, services.timeouts, call.signal);
+      progress.timeToFirstTokenMs = Math.round(services.clock.monotonicMs() - startedMs);
+      return answer;
+    } catch (error) {
+      if (call.signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+/** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
+async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Progress): Promise<Ending> {
+  const { sink, signal, request } = call;
+  const candidate = progress.candidate!;
+  const { meter } = answer;
+  let done = false;
+
+  /** The bytes of these events that are the caller's. Throws when one says that the stream went wrong. */
+  const callersBytes = (pieces: readonly MeteredBytes[]): Buffer[] => {
+    const bytes: Buffer[] = [];
+    for (const piece of pieces) {
+      const { event } = piece;
+      switch (event.kind) {
+        case "quiet":
+        case "output":
+          bytes.push(piece.bytes);
+          break;
+        case "usage":
+          if (request.wantsUsage) bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
+          else if (!event.alone) bytes.push(piece.bytes);
+          break;
+        case "done":
+          done = true;
+          return bytes;
+        case "vendor-error":
+          throw new ProviderError("stream-broken", "The provider reported an error inside its stream.", { provider: candidate.model.provider, vendorMessage: event.message });
+        case "malformed":
+          throw new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", { provider: candidate.model.provider });
+        default:
+          event satisfies never;
+      }
+    }
+    return bytes;
+  };
+
+  const pass = async (pieces: readonly MeteredBytes[]): Promise<void> => {
+    const bytes = callersBytes(pieces);
+    if (bytes.length === 0) return;
+    const waiting = sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
+    if (waiting) await waiting;
+  };
+
+  try {
+    sink.start({ candidate, fallback: progress.fallback, timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0 });
+    await pass(answer.held);
+    if (!done) {
+      for await (const pieces of answer.rest) {
+        await pass(pieces);
+        if (done || signal.aborted) break;
+      }
+    }
+  } catch (error) {
+    // Every choice was finished and counted: only the closing words are missing.
+    if (!signal.aborted && !(meter.finished && meter.usage)) return { outcome: "truncated", answer, error };
+  } finally {
+    await answer.rest.return();
+  }
+  if (signal.aborted && !done) return { outcome: "cancelled", answer };
+  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
+  return { outcome: "truncated", answer, error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", { provider: candidate.model.provider }) };
+}
+
+async function settlementOf(services: CompletionServices, request: CompletionRequest, ending: Ending, progress: Progress): Promise<Settlement> {
+  const failure = "error" in ending ? callersError(ending.error) : undefined;
+  const measured = await measure(services, request, ending);
+  const { candidate } = progress;
+  return {
+    served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
+    ...measured,
+    outcome: ending.outcome,
+    status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" ? failure!.status : 200,
+    errorCode: failure?.code,
+    attempts: progress.attempts,
+    fallback: progress.fallback,
+    timeToFirstTokenMs: progress.timeToFirstTokenMs,
+  };
+}
+
+/** The provider's own count where it came; else what was sent and received, counted by us and marked so; zero when nothing was produced. */
+async function measure({ tokenCounter }: CompletionServices, request: CompletionRequest, ending: Ending): Promise<Pick<Settlement, "usage" | "usageSource">> {
+  const answer = "answer" in ending ? ending.answer : undefined;
+  const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
+  if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
+  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error)) return { usage: NO_USAGE, usageSource: "none" };
+  const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
+  const messages = request.document.value["messages"];
+  const [inputTokens, outputTokens] = await Promise.all([tokenCounter.count(inputTexts(request)), tokenCounter.count([output.join("")])]);
+  const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
+  return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
+}
+
+/** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
+const TOKENS_PER_MESSAGE = 3;
+const TOKENS_PER_REQUEST = 3;
+
+/** The request had reached the provider, and nobody knows how far it came. */
+const mayHaveWorked = (error: unknown): boolean => error instanceof ProviderError && (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable");
+
+function wholeTexts(answer: WholeAnswer): string[] {
+  const choices = answer.value["choices"];
+  if (!Array.isArray(choices)) return [];
+  return (choices as { message?: { content?: unknown; tool_calls?: unknown } }[]).flatMap(({ message }) => [
+    typeof message?.content === "string" ? message.content : JSON.stringify(message?.content ?? ""),
+    message?.tool_calls === undefined ? "" : JSON.stringify(message.tool_calls),
+  ]);
+}
+
+function finish(call: CompletionCall, ending: Ending, failure: BrikkError | undefined, report: CompletionReport): Completed {
+  switch (ending.outcome) {
+    case "completed":
+      if (ending.answer.kind === "whole") return { answer: ending.answer, report };
+      call.sink.end();
+      return { answer: undefined, report };
+    case "truncated":
+      call.sink.fail(failure!);
+      return { answer: undefined, report };
+    case "cancelled":
+      return { answer: undefined, report };
+    case "failed":
+      throw failure!;
+    default:
+      return ending satisfies never;
+  }
+}
+
+/** A model without a documented limit may fill its context; without that either, no model known today says more at once. */
+const MAX_UNDOCUMENTED_OUTPUT_TOKENS = 1_000_000;
+
+function boundOf(request: CompletionRequest): Parameters<Ledger["reserve"]>[0]["bound"] {
+  return {
+    inputTokens: boundInputTokens(request),
+    outputTokens: (model: CatalogueModel) => (request.operation === "embeddings" ? 0 : (request.maxOutputTokens ?? model.maxOutputTokens ?? model.contextTokens ?? MAX_UNDOCUMENTED_OUTPUT_TOKENS)),
+    choices: request.choices,
+  };
+}
+
+const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
+  key: call.key,
+  requestId: call.requestId,
+  traceId: call.traceId,
+  operation: call.request.operation,
+  requestedModel: call.request.model.slice(0, 200),
+  stream: call.request.stream,
+  occurredAtMs: clock.now(),
+});
+
+const recordBase = (call: CompletionCall, route: Route | undefined, durationMs: number): Omit<CompletionRecord, "outcome" | "status" | "errorCode" | "error"> => ({
+  requestId: call.requestId,
+  traceId: call.traceId,
+  keyId: call.key.id,
+  operation: call.request.operation,
+  requestedModel: call.request.model.slice(0, 200),
+  stream: call.request.stream,
+  routeReason: route?.reason,
+  durationMs,
+});

@@ -1,0 +1,116 @@
+import { sseData, sseEvent } from "../lib/sse-events.ts";
+import { readWireUsage, type Usage } from "../ledger/usage.ts";
+
+/**
+ * Reads a provider's stream beside its passing: what an event is to the gateway, and what of it counts. The bytes are never
+ * rebuilt, but for the one chunk that carries usage, which gets the cost.
+ */
+export type MeteredEvent =
+  /** A comment, a keep-alive, a role: nothing a person would call output. */
+  | { readonly kind: "quiet" }
+  /** Text, a tool call or a finish: the answer has begun. */
+  | { readonly kind: "output" }
+  /** Output together with usage, or usage alone (`choices: []`). */
+  | { readonly kind: "usage"; readonly alone: boolean; readonly withCost: (costUsd: number) => Buffer }
+  | { readonly kind: "done" }
+  | { readonly kind: "vendor-error"; readonly message: string }
+  | { readonly kind: "malformed" };
+
+const QUIET: MeteredEvent = { kind: "quiet" };
+const OUTPUT: MeteredEvent = { kind: "output" };
+const DONE: MeteredEvent = { kind: "done" };
+const MALFORMED: MeteredEvent = { kind: "malformed" };
+
+interface WireChunk {
+  readonly choices?: readonly WireChoice[];
+  readonly usage?: unknown;
+  readonly error?: unknown;
+}
+
+interface WireChoice {
+  readonly index?: number;
+  readonly delta?: Readonly<Record<string, unknown>>;
+  readonly finish_reason?: string | null;
+}
+
+export class StreamMeter {
+  /** The provider's own count, once it came. */
+  usage: Usage | undefined;
+  #text: string[] = [];
+  #begun = new Set<number>();
+  #finished = new Set<number>();
+
+  read(event: Buffer): MeteredEvent {
+    const data = sseData(event);
+    if (data === undefined) return QUIET;
+    if (data === "[DONE]") return DONE;
+    let chunk: WireChunk;
+    try {
+      chunk = JSON.parse(data) as WireChunk;
+    } catch {
+      return MALFORMED;
+    }
+    if (typeof chunk !== "object" || chunk === null) return MALFORMED;
+    if (chunk.error !== undefined && chunk.error !== null) return { kind: "vendor-error", message: vendorMessage(chunk.error) };
+    if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
+    let output = false;
+    for (const choice of chunk.choices as WireChoice[]) {
+      if (typeof choice !== "object" || choice === null) return MALFORMED;
+      const index = choice.index ?? 0;
+      this.#begun.add(index);
+      if (choice.delta && this.#collect(choice.delta)) output = true;
+      if (typeof choice.finish_reason === "string") {
+        this.#finished.add(index);
+        output = true;
+      }
+    }
+    if (chunk.usage) return this.#readUsage(chunk, chunk.choices.length === 0);
+    return output ? OUTPUT : QUIET;
+  }
+
+  /** Every choice said why it ended: the answer is whole, with or without `[DONE]`. */
+  get finished(): boolean {
+    return this.#begun.size > 0 && this.#finished.size === this.#begun.size;
+  }
+
+  /** What was produced so far, for an estimate. */
+  get text(): readonly string[] {
+    return this.#text;
+  }
+
+  #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
+    this.usage = readWireUsage(chunk.usage) ?? this.usage;
+    return { kind: "usage", alone, withCost: (costUsd) => sseEvent({ ...chunk, usage: { ...(chunk.usage as object), cost_usd: costUsd } }) };
+  }
+
+  /** Keeps every text of the delta but its role; true when there was any. */
+  #collect(delta: Readonly<Record<string, unknown>>): boolean {
+    let found = false;
+    for (const name in delta) {
+      const value = delta[name];
+      if (name === "role" || value === null || value === "") continue;
+      if (typeof value === "string") {
+        this.#text.push(value);
+        found = true;
+      } else if (typeof value === "object") found = this.#collectParts(value as object) || found;
+    }
+    return found;
+  }
+
+  #collectParts(value: object): boolean {
+    let found = Array.isArray(value) && value.length > 0;
+    for (const [name, part] of Object.entries(value) as [string, unknown][]) {
+      if (typeof part === "string") {
+        if (name === "id" || name === "type" || part === "") continue;
+        this.#text.push(part);
+        found = true;
+      } else if (typeof part === "object" && part !== null) found = this.#collectParts(part) || found;
+    }
+    return found;
+  }
+}
+
+function vendorMessage(error: unknown): string {
+  const message = typeof error === "object" && error !== null && "message" in error ? error.message : error;
+  return typeof message === "string" ? message.slice(0, 500) : "no reason given";
+}

@@ -1,0 +1,244 @@
+import { readFileSync } from "node:fs";
+import { parse as parseYaml } from "yaml";
+import { z } from "zod";
+import { type NanoUsd, parseUsd } from "./lib/money.ts";
+
+/**
+ * Environment and optional config file -> one frozen Config. The only reader of process.env. Every fault is found before
+ * anything is reported, so that one start shows them all.
+ */
+export interface Config {
+  readonly host: string;
+  readonly port: number;
+  readonly production: boolean;
+  readonly databaseUrl: string;
+  readonly requireAuth: boolean;
+  readonly defaultSoftCap: NanoUsd;
+  readonly defaultHardCap: NanoUsd;
+  readonly rateLimitPerMin: number;
+  readonly providers: readonly ProviderConfig[];
+  readonly providerTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  readonly firstTokenTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly maxBodyBytes: number;
+  readonly drainTimeoutMs: number;
+  readonly logLevel: LogLevel;
+  readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
+  readonly prices: readonly PriceSetting[];
+}
+
+export interface ProviderConfig {
+  readonly name: "openai" | "mistral";
+  /** Undefined: not configured, or served by the simulator when no provider is. */
+  readonly apiKey: string | undefined;
+  readonly baseUrl: string;
+  readonly defaultModel: string;
+}
+
+export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
+
+/** Thrown with every fault at once; `message` is fit for a person. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(
+      faults.length === 1
+        ? `Brikk cannot start: ${faults[0]}`
+        : `Brikk cannot start, ${faults.length} settings are wrong:\n${faults.map((fault) => `  - ${fault}`).join("\n")}`,
+    );
+    this.faults = faults;
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+interface Setting {
+  readonly name: string;
+  readonly fallback: string | undefined;
+  readonly meaning: string;
+}
+
+/** Every setting there is. `.env.example` is checked against this list. */
+export const settings = [
+  { name: "HOST", fallback: "127.0.0.1", meaning: "address to listen on" },
+  { name: "PORT", fallback: "8080", meaning: "port to listen on; 0 takes a free one" },
+  { name: "NODE_ENV", fallback: undefined, meaning: "`production` turns on the checks that a public server needs" },
+  { name: "DATABASE_URL", fallback: "sqlite:./data/brikk.db", meaning: "where keys and the ledger live" },
+  { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
+  { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
+  { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
+  { name: "MISTRAL_BASE_URL", fallback: "https://api.mistral.ai/v1", meaning: "the provider's address" },
+  { name: "OPENAI_MODEL", fallback: "gpt-4o-mini", meaning: "the model that /agents uses at this provider" },
+  { name: "MISTRAL_MODEL", fallback: "mistral-small-latest", meaning: "the model that /agents uses at this provider" },
+  { name: "BRIKK_CONFIG", fallback: undefined, meaning: "a YAML or JSON file with price overrides" },
+  { name: "BRIKK_REQUIRE_AUTH", fallback: "false", meaning: "refuse callers without a key" },
+  { name: "BRIKK_ALLOW_ANONYMOUS", fallback: "false", meaning: "allow callers without a key off loopback or in production" },
+  { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
+  { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
+  { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
+  { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
+  { name: "BRIKK_DRAIN_SECONDS", fallback: "30", meaning: "how long streams in hand may go on after SIGTERM" },
+  { name: "PROVIDER_TIMEOUT_SECONDS", fallback: "30", meaning: "a whole attempt that does not stream" },
+  { name: "PROVIDER_CONNECT_TIMEOUT_SECONDS", fallback: "5", meaning: "connecting to a provider" },
+  { name: "PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS", fallback: "10", meaning: "waiting for a stream's first output" },
+  { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
+  { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
+  { name: "SIMULATOR_TOKENS_PER_SECOND", fallback: "60", meaning: "the simulator's pace, when it serves; 0 is as fast as it can" },
+  { name: "LOG_LEVEL", fallback: "info", meaning: "trace, debug, info, warn, error, fatal or silent" },
+] as const satisfies readonly Setting[];
+
+type SettingName = (typeof settings)[number]["name"];
+
+const dollars = z.union([z.string(), z.number()]).transform((value, context) => {
+  const text = typeof value === "number" ? value.toFixed(6).replace(/\.?0+$/, "") : value;
+  if (/^\d{1,6}(\.\d{1,6})?$/.test(text)) return text;
+  context.addIssue({ code: "custom", message: "is not an amount of USD with at most 6 decimals" });
+  return z.NEVER;
+});
+
+const priceSetting = z.strictObject({
+  provider: z.string().min(1),
+  model: z.string().min(1),
+  kind: z.enum(["chat", "embedding"]).optional(),
+  input_usd_per_million: dollars,
+  cached_input_usd_per_million: dollars.optional(),
+  output_usd_per_million: dollars.optional(),
+  context_tokens: z.int().positive().optional(),
+  max_output_tokens: z.int().positive().optional(),
+});
+export type PriceSetting = z.infer<typeof priceSetting>;
+
+const configFile = z.strictObject({ prices: z.array(priceSetting).default([]) });
+
+/** Reads the config file alone; used at start and again on SIGHUP. Throws ConfigError with every fault. */
+export function loadConfigFile(path: string): { prices: readonly PriceSetting[] } {
+  let document: unknown;
+  try {
+    document = parseYaml(readFileSync(path, "utf8")) ?? {};
+  } catch (cause) {
+    throw new ConfigError([`BRIKK_CONFIG names ${path}, which cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`]);
+  }
+  const parsed = configFile.safeParse(document);
+  if (parsed.success) return parsed.data;
+  throw new ConfigError(
+    parsed.error.issues.map((issue) => `${path}: ${issue.path.length === 0 ? "the file" : issue.path.join(".")}: ${issue.message}.`),
+  );
+}
+
+export function loadConfig(environment: Environment): Config {
+  const faults: string[] = [];
+  const read = (name: SettingName): string => environment[name]?.trim() || (settings.find((setting) => setting.name === name)?.fallback ?? "");
+  const fault = (name: SettingName, accepted: string): void => {
+    faults.push(`${name} is "${read(name)}"; accepted is ${accepted}.`);
+  };
+  const wholeNumber = (name: SettingName, low: number, high: number): number => {
+    const text = read(name);
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= low && value <= high) return value;
+    fault(name, `a whole number from ${low} to ${high}`);
+    return low;
+  };
+  const seconds = (name: SettingName): number => {
+    const value = Number(read(name));
+    if (Number.isFinite(value) && value > 0 && value <= 86_400) return Math.round(value * 1_000);
+    fault(name, "a number of seconds above 0 and at most 86400");
+    return 1_000;
+  };
+  const flag = (name: SettingName): boolean => {
+    const text = read(name).toLowerCase();
+    if (text !== "true" && text !== "false") fault(name, "true or false");
+    return text === "true";
+  };
+  const usd = (name: SettingName): NanoUsd => {
+    const amount = parseUsd(read(name));
+    if (amount !== undefined) return amount;
+    fault(name, "an amount of USD such as 5 or 0.50");
+    return 0n as NanoUsd;
+  };
+  const address = (name: SettingName): string => {
+    const text = read(name).replace(/\/+$/, "");
+    try {
+      const { protocol } = new URL(text);
+      if (protocol === "http:" || protocol === "https:") return text;
+    } catch {
+      // Said below, like any other fault.
+    }
+    fault(name, "an http:// or https:// address");
+    return text;
+  };
+  const secret = (name: SettingName): string | undefined => {
+    const text = environment[name]?.trim();
+    if (text === undefined || text === "") return undefined;
+    // A secret is never repeated, so this fault has its own words.
+    if (!/^[\x21-\x7e]+$/.test(text)) faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
+    return text;
+  };
+
+  const host = read("HOST");
+  const production = read("NODE_ENV") === "production";
+  const requireAuth = flag("BRIKK_REQUIRE_AUTH");
+  const allowAnonymous = flag("BRIKK_ALLOW_ANONYMOUS");
+  const loopback = host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+  if (!requireAuth && !allowAnonymous && (production || !loopback)) {
+    faults.push(
+      `BRIKK_REQUIRE_AUTH is false while ${production ? "NODE_ENV is production" : `HOST is ${host}, which others can reach`}; ` +
+        "set BRIKK_REQUIRE_AUTH=true, or BRIKK_ALLOW_ANONYMOUS=true if callers without a key are meant to be served.",
+    );
+  }
+  const databaseUrl = read("DATABASE_URL");
+  if (!/^sqlite:.+/.test(databaseUrl)) fault("DATABASE_URL", "sqlite:PATH, such as sqlite:./data/brikk.db");
+  const defaultSoftCap = usd("BRIKK_DEFAULT_SOFT_CAP_USD");
+  const defaultHardCap = usd("BRIKK_DEFAULT_HARD_CAP_USD");
+  if (defaultSoftCap > defaultHardCap) fault("BRIKK_DEFAULT_SOFT_CAP_USD", "at most BRIKK_DEFAULT_HARD_CAP_USD");
+  const logLevel = read("LOG_LEVEL") as LogLevel;
+  if (!["trace", "debug", "info", "warn", "error", "fatal", "silent"].includes(logLevel)) {
+    fault("LOG_LEVEL", "one of trace, debug, info, warn, error, fatal, silent");
+  }
+  let prices: readonly PriceSetting[] = [];
+  if (read("BRIKK_CONFIG") !== "") {
+    try {
+      prices = loadConfigFile(read("BRIKK_CONFIG")).prices;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      faults.push(...error.faults);
+    }
+  }
+
+  const config: Config = {
+    host,
+    port: wholeNumber("PORT", 0, 65_535),
+    production,
+    databaseUrl,
+    requireAuth,
+    defaultSoftCap,
+    defaultHardCap,
+    rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
+    providers: [
+      { name: "openai", apiKey: secret("OPENAI_API_KEY"), baseUrl: address("OPENAI_BASE_URL"), defaultModel: read("OPENAI_MODEL") },
+      { name: "mistral", apiKey: secret("MISTRAL_API_KEY"), baseUrl: address("MISTRAL_BASE_URL"), defaultModel: read("MISTRAL_MODEL") },
+    ],
+    providerTimeoutMs: seconds("PROVIDER_TIMEOUT_SECONDS"),
+    connectTimeoutMs: seconds("PROVIDER_CONNECT_TIMEOUT_SECONDS"),
+    firstTokenTimeoutMs: seconds("PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS"),
+    idleTimeoutMs: seconds("PROVIDER_IDLE_TIMEOUT_SECONDS"),
+    maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
+    drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
+    logLevel,
+    simulator: {
+      firstTokenMs: wholeNumber("SIMULATOR_FIRST_TOKEN_MS", 0, 600_000),
+      tokensPerSecond: wholeNumber("SIMULATOR_TOKENS_PER_SECOND", 0, 1_000_000),
+    },
+    prices,
+  };
+  if (faults.length > 0) throw new ConfigError(faults);
+  return Object.freeze(config);
+}
+
+/** The running process's own settings. */
+export const loadConfigFromProcess = (): Config => loadConfig(process.env);
+
+/** Where the running process' config file is, if it has one. */
+export const configPathFromProcess = (): string | undefined => process.env["BRIKK_CONFIG"]?.trim() || undefined;

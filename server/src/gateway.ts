@@ -1,0 +1,107 @@
+import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
+import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
+import { createKeyRing } from "./access/key-ring.ts";
+import { createKeyStore } from "./access/key-store.ts";
+import { createRateLimiter, type RateLimiter } from "./access/rate-limiter.ts";
+import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
+import type { Config, PriceSetting } from "./config.ts";
+import { createInFlight, type InFlight } from "./http/in-flight.ts";
+import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
+import { type Ledger, openLedger } from "./ledger/ledger.ts";
+import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
+import { type Clock, systemClock } from "./lib/clock.ts";
+import { languagePreferences } from "./providers/language-preferences.ts";
+import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
+import type { Database } from "./storage/database.ts";
+import type { Logger } from "./telemetry/log.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+
+/** The parts of a running gateway, put together once. */
+export interface Gateway {
+  readonly config: Config;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly database: Database;
+  readonly ledger: Ledger;
+  readonly authenticate: Authenticate;
+  readonly rateLimiter: RateLimiter;
+  readonly providers: ProviderSet;
+  readonly knownProviders: readonly string[];
+  readonly router: ModelRouter;
+  readonly catalogue: () => ModelCatalogue;
+  readonly tokenCounter: TokenCounter;
+  readonly inFlight: InFlight;
+  /** Takes new prices from a config file; what was asked before keeps the old ones. */
+  replacePrices(prices: readonly PriceSetting[]): void;
+  /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
+  close(): Promise<void>;
+}
+
+export interface GatewayOptions {
+  readonly config: Config;
+  readonly version: string;
+  readonly logger: Logger;
+  readonly database: Database;
+  /** Where the simulator serves, when it stands in for the providers. */
+  readonly simulated: SimulatedAddresses | undefined;
+  readonly clock?: Clock;
+}
+
+export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
+  const { config, database, logger, version } = options;
+  const clock = options.clock ?? systemClock;
+  const metrics = createMetrics();
+
+  const keyStore = createKeyStore({ database, clock });
+  await keyStore.ensureAnonymousKey();
+  const keyRing = createKeyRing({ database, clock, onRefreshFailed: (error) => logger.error({ error }, "keys could not be refreshed; known keys go on, and it is tried again") });
+  await keyRing.start();
+
+  let catalogue = catalogueWith(config.prices, clock);
+  const providers = connectProviders(config, options.simulated);
+  const ledger = await openLedger({ database, clock, defaultSoftCap: config.defaultSoftCap, defaultHardCap: config.defaultHardCap });
+  const tokenCounter = createTokenCounter();
+
+  return {
+    config,
+    version,
+    clock,
+    logger,
+    metrics,
+    database,
+    ledger,
+    authenticate: createAuthenticator({ keyRing, requireAuth: config.requireAuth, anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!, clock }),
+    rateLimiter: createRateLimiter({ clock }),
+    providers,
+    knownProviders: config.providers.map(({ name }) => name),
+    router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
+    catalogue: () => catalogue,
+    tokenCounter,
+    inFlight: createInFlight((count) => metrics.inFlight.set(count)),
+    replacePrices: (prices) => {
+      catalogue = catalogueWith(prices, clock);
+    },
+    close: async () => {
+      await ledger.close();
+      keyRing.stop();
+      await Promise.all([providers.close(), tokenCounter.close()]);
+    },
+  };
+}
+
+const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue => buildModelCatalogue({ overrides: prices.map((price) => overrideOf(price, clock)), now: () => clock.now() });
+
+const overrideOf = (price: PriceSetting, clock: Clock): PriceOverride => ({
+  provider: price.provider,
+  model: price.model,
+  inputUsdPerMillion: price.input_usd_per_million,
+  ...(price.cached_input_usd_per_million !== undefined && { cachedInputUsdPerMillion: price.cached_input_usd_per_million }),
+  ...(price.output_usd_per_million !== undefined && { outputUsdPerMillion: price.output_usd_per_million }),
+  ...(price.kind !== undefined && { kind: price.kind }),
+  ...(price.context_tokens !== undefined && { contextTokens: price.context_tokens }),
+  ...(price.max_output_tokens !== undefined && { maxOutputTokens: price.max_output_tokens }),
+  source: "operator",
+  asOf: new Date(clock.now()).toISOString().slice(0, 10),
+});

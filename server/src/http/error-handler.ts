@@ -1,0 +1,70 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
+import { BrikkError, toBrikkError } from "../errors.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The completion path has written its own line for this request. */
+    recorded: boolean;
+  }
+}
+
+/** The one place where an error becomes a response. */
+export function registerErrorHandler(app: FastifyInstance, logger: Logger, metrics: Metrics): void {
+  app.decorateRequest("recorded", false);
+  app.setErrorHandler((thrown: FastifyError, request, reply) => {
+    const error = explain(thrown);
+    if (reply.raw.headersSent || reply.raw.destroyed) {
+      logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
+      reply.raw.destroy();
+      return reply.hijack();
+    }
+    if (error.status >= 500 && !request.recorded) logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
+    return send(request, reply, error);
+  });
+  app.setNotFoundHandler((request, reply) => send(request, reply, new BrikkError("not_found", `There is no ${request.method} ${request.url.split("?")[0]!.slice(0, 200)} here. GET /docs shows what there is.`)));
+  app.addHook("onResponse", (request, reply, done) => {
+    const route = request.routeOptions.url ?? "unknown";
+    metrics.httpRequests.inc({ method: request.method, route, status: reply.statusCode });
+    if (!request.recorded) {
+      const line = { request_id: request.id, trace_id: request.trace?.traceId, key_id: request.key?.id, method: request.method, route, status: reply.statusCode, duration_ms: Math.round(reply.elapsedTime) };
+      if (request.routeOptions.config?.open === true) logger.debug(line, "request");
+      else logger.info(line, "request");
+    }
+    done();
+  });
+}
+
+function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
+  return reply.code(error.status).headers(error.headers()).header("content-type", "application/json; charset=utf-8").send(JSON.stringify(error.body(request.id)));
+}
+
+function explain(thrown: FastifyError): BrikkError {
+  if (thrown instanceof BrikkError) return thrown;
+  if (hasZodFastifySchemaValidationErrors(thrown)) {
+    const faults = thrown.validation.map((fault) => ({ param: fault.instancePath.replace(/^\//, "").replaceAll("/", "."), message: fault.message ?? "is not accepted" }));
+    const [first] = faults;
+    return new BrikkError("invalid_request", faults.slice(0, 5).map(({ param, message }) => (param === "" ? message : `${param}: ${message}`)).join("; "), {
+      ...(first?.param ? { param: first.param } : {}),
+      details: { faults: faults.slice(0, 20) },
+    });
+  }
+  switch (thrown.code) {
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return new BrikkError("request_too_large", "The body is larger than this server accepts. Send less, or ask the operator to raise BRIKK_MAX_BODY_BYTES.", { cause: thrown });
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return new BrikkError("unsupported_media_type", "The body must be JSON: send the header Content-Type: application/json.", { cause: thrown });
+    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
+    case "FST_ERR_CTP_EMPTY_JSON_BODY":
+    case "FST_ERR_BAD_URL":
+    case "FST_ERR_PARAM_LENGTH":
+      return new BrikkError("invalid_request", "The request's length or path is malformed.", { cause: thrown });
+    default:
+      if (thrown.name === "StorageUnavailable") {
+        return new BrikkError("storage_unavailable", "The gateway's storage cannot be reached right now; try again in a moment.", { cause: thrown, retryAfterMs: 2_000 });
+      }
+      return toBrikkError(thrown);
+  }
+}

@@ -1,0 +1,24 @@
+import type { FastifyInstance } from "fastify";
+import { BrikkError } from "../../errors.ts";
+import { type JsonDocument, JsonDocumentError, parseJsonDocument } from "../../lib/json-document.ts";
+
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The body as it came; there when a JSON body was sent. */
+    document: JsonDocument;
+  }
+}
+
+/** JSON bodies are parsed once, here; fastify's own parsers are out. */
+export function registerJsonBody(app: FastifyInstance): void {
+  app.decorateRequest("document", null as unknown as JsonDocument);
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
+    try {
+      request.document = parseJsonDocument(body as Buffer);
+      done(null, request.document.value);
+    } catch (error) {
+      done(error instanceof JsonDocumentError ? new BrikkError("invalid_request", error.message) : (error as Error));
+    }
+  });
+}

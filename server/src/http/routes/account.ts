@@ -1,0 +1,116 @@
+import { z } from "zod";
+import type { ApiKey } from "../../access/api-key.ts";
+import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
+import type { Ledger } from "../../ledger/ledger.ts";
+import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { usdNumber } from "../../lib/money.ts";
+import type { Database } from "../../storage/database.ts";
+import { standingHeaders } from "../answer-headers.ts";
+import type { App } from "../app-type.ts";
+import { refusals } from "../schemas/error.ts";
+
+const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
+
+const usageAnswer = z
+  .object({
+    api_key_id: z.string(),
+    today: usageSum,
+    this_week: usageSum,
+    this_month: usageSum,
+    soft_cap_usd: z.number(),
+    hard_cap_usd: z.number(),
+    soft_cap_exceeded: z.boolean(),
+    hard_cap_exceeded: z.boolean(),
+    resets_at: z.string().describe("When the day's budget begins anew (UTC)."),
+  })
+  .meta({
+    id: "Usage",
+    example: {
+      api_key_id: "bk_Example00001",
+      today: { cost_usd: 0.00042, requests: 3, tokens: 812 },
+      this_week: { cost_usd: 0.45, requests: 310, tokens: 81_200 },
+      this_month: { cost_usd: 1.2, requests: 900, tokens: 240_000 },
+      soft_cap_usd: 5,
+      hard_cap_usd: 10,
+      soft_cap_exceeded: false,
+      hard_cap_exceeded: false,
+      resets_at: "2026-11-24T00:00:00.000Z",
+    },
+  });
+
+const keyAnswer = z
+  .object({
+    key_id: z.string(),
+    name: z.string(),
+    anonymous: z.boolean(),
+    status: z.literal("active"),
+    soft_cap_usd: z.number(),
+    hard_cap_usd: z.number(),
+    rate_limit_per_min: z.int(),
+    created_at: z.string(),
+    expires_at: z.string().nullable(),
+  })
+  .meta({
+    id: "Key",
+    example: { key_id: "bk_Example00001", name: "demo", anonymous: false, status: "active", soft_cap_usd: 5, hard_cap_usd: 10, rate_limit_per_min: 60, created_at: "2026-11-23T09:00:00.000Z", expires_at: null },
+  });
+
+/** What a caller may know of its own key. */
+export function registerAccountRoutes(app: App, options: { ledger: Ledger; database: Database; clock: Clock; rateLimitPerMin: number }): void {
+  const { ledger, database, clock } = options;
+
+  app.get(
+    "/usage/me",
+    {
+      schema: {
+        operationId: "getMyUsage",
+        summary: "What this key used",
+        description: "Cost, requests and tokens of today, this week (from Monday) and this month, in UTC.",
+        tags: ["Account"],
+        response: { 200: usageAnswer.describe("The key's usage."), ...refusals },
+      },
+    },
+    async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
+      const summary = await readUsageSummary(database, clock, request.key.id);
+      const standing = ledger.standing(request.key);
+      reply.headers(standingHeaders(standing));
+      return {
+        api_key_id: request.key.id,
+        today: shown(summary.today),
+        this_week: shown(summary.thisWeek),
+        this_month: shown(summary.thisMonth),
+        soft_cap_usd: usdNumber(standing.softCap),
+        hard_cap_usd: usdNumber(standing.hardCap),
+        soft_cap_exceeded: standing.softCapExceeded,
+        hard_cap_exceeded: standing.hardCapExceeded,
+        resets_at: new Date(standing.resetsAtMs).toISOString(),
+      };
+    },
+  );
+
+  app.get(
+    "/keys/me",
+    {
+      schema: { operationId: "getMyKey", summary: "This key", description: "The key's id, caps and limits; never a secret.", tags: ["Account"], response: { 200: keyAnswer.describe("The key."), ...refusals } },
+    },
+    async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
+      const key: ApiKey = request.key;
+      const standing = ledger.standing(key);
+      reply.headers(standingHeaders(standing));
+      return {
+        key_id: key.id,
+        name: key.name,
+        anonymous: key.id === ANONYMOUS_KEY_ID,
+        status: "active",
+        soft_cap_usd: usdNumber(standing.softCap),
+        hard_cap_usd: usdNumber(standing.hardCap),
+        rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
+        created_at: new Date(key.createdAtMs).toISOString(),
+        expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
+      };
+    },
+  );
+}
+
+const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({ cost_usd: usdNumber(sum.cost), requests: sum.requests, tokens: sum.tokens });

@@ -1,0 +1,133 @@
+import { z } from "zod";
+import type { Completed, CompletionReport } from "../../completion/run-completion.ts";
+import type { ModelRouter } from "../../completion/model-router.ts";
+import { agentRequest, answerText } from "../../conversations/agent-message.ts";
+import { detectLanguage } from "../../conversations/language.ts";
+import { BrikkError } from "../../errors.ts";
+import { usdNumber } from "../../lib/money.ts";
+import type { ProviderSet } from "../../providers/provider-set.ts";
+import type { AnswerCompletion } from "../answer-completion.ts";
+import type { App } from "../app-type.ts";
+import { completionRefusals } from "../schemas/error.ts";
+
+const agentMessage = z.strictObject({
+  message: z.string().min(1).max(200_000),
+  system: z.string().max(50_000).optional(),
+  language: z
+    .string()
+    .regex(/^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$/, "must be a BCP 47 language tag such as en or pt-BR")
+    .max(35)
+    .optional(),
+  meta: z.record(z.string().max(64), z.union([z.string().max(1_000), z.number(), z.boolean(), z.null()])).optional().describe("Your own notes on the request; they do not reach the model."),
+});
+
+const routedMessage = agentMessage.extend({
+  hint: z.enum(["cheap", "quality", "balanced"]).optional(),
+  policy: z.string().min(1).max(64).optional().describe("A provider that is to be asked first."),
+});
+
+const agentAnswer = z.object({
+  provider: z.string(),
+  model: z.string(),
+  message: z.string(),
+  usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }),
+  cost_usd: z.number(),
+  request_id: z.string(),
+  latency_ms: z.int(),
+  fallback: z.boolean(),
+});
+
+const routedAnswer = agentAnswer.extend({
+  route: z.object({ reason: z.string(), language: z.string().nullable(), candidates: z.array(z.object({ provider: z.string(), model: z.string() })) }),
+});
+
+const exampleAnswer = {
+  provider: "openai",
+  model: "gpt-4o-mini",
+  message: "Because air scatters blue light most.",
+  usage: { prompt_tokens: 13, completion_tokens: 8, total_tokens: 21 },
+  cost_usd: 0.00000675,
+  request_id: "req_example",
+  latency_ms: 812,
+  fallback: false,
+};
+
+/** Plain conversation with one provider's agent, or with whoever suits best. */
+export function registerAgentRoutes(app: App, options: { answerCompletion: AnswerCompletion; router: ModelRouter; providers: ProviderSet; knownProviders: readonly string[] }): void {
+  const { answerCompletion, router, providers, knownProviders } = options;
+
+  app.post(
+    "/agents/route/chat",
+    {
+      schema: {
+        operationId: "chatWithRoutedAgent",
+        summary: "One message, to whoever suits best",
+        description: "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails.",
+        tags: ["Agents"],
+        body: routedMessage.meta({ id: "RoutedMessage", example: { message: "¿Por qué el cielo es azul?", hint: "balanced" } }),
+        response: {
+          200: routedAnswer
+            .meta({ id: "RoutedAnswer", example: { ...exampleAnswer, route: { reason: "language es", language: "es", candidates: [{ provider: "openai", model: "gpt-4o-mini" }] } } })
+            .describe("The answer and its route."),
+          ...completionRefusals,
+        },
+      },
+    },
+    async (request, reply) => {
+      const { hint, policy, ...message } = request.body;
+      const language = message.language ?? detectLanguage(message.message);
+      const preference = hint === "cheap" || hint === "quality" ? hint : "auto";
+      const completed = await answerCompletion(
+        { request, reply },
+        { request: agentRequest(`brikk/${preference}`, message), chooseRoute: () => router.byWish({ preference, language, provider: policy }) },
+      );
+      if (!completed.answer) return reply.hijack();
+      const { route } = completed.report;
+      return {
+        ...shown(request.id, completed.answer, completed.report),
+        route: { reason: route.reason, language: language ?? null, candidates: route.candidates.map(({ model }) => ({ provider: model.provider, model: model.id })) },
+      };
+    },
+  );
+
+  app.post(
+    "/agents/:agent/chat",
+    {
+      schema: {
+        operationId: "chatWithAgent",
+        summary: "One message, to one provider's agent",
+        description: "Asks the provider's default model.",
+        tags: ["Agents"],
+        params: z.object({ agent: z.string().max(64).describe(`One of ${knownProviders.join(", ")}.`).meta({ example: knownProviders[0] }) }),
+        body: agentMessage.meta({ id: "AgentMessage", example: { message: "Why is the sky blue?", language: "en" } }),
+        response: { 200: agentAnswer.meta({ id: "AgentAnswer", example: exampleAnswer }).describe("The answer."), ...completionRefusals },
+      },
+    },
+    async (request, reply) => {
+      const { agent } = request.params;
+      if (!knownProviders.includes(agent)) throw new BrikkError("not_found", `There is no agent "${agent.slice(0, 64)}"; there are ${[...knownProviders, "route"].join(", ")}.`);
+      const connected = providers.find(agent);
+      if (!connected) throw new BrikkError("no_provider_available", `The agent ${agent} has no provider: this server has no key for it.`);
+      const model = `${agent}/${connected.provider.defaultModel}`;
+      const completed = await answerCompletion({ request, reply }, { request: agentRequest(model, request.body), chooseRoute: () => router.byName([model]) });
+      if (!completed.answer) return reply.hijack();
+      return shown(request.id, completed.answer, completed.report);
+    },
+  );
+}
+
+function shown(requestId: string, answer: NonNullable<Completed["answer"]>, report: CompletionReport): z.infer<typeof agentAnswer> {
+  const { usage, candidate } = report;
+  const input = usage.freshInputTokens + usage.cachedInputTokens + usage.cacheWriteTokens + usage.audioInputTokens;
+  const output = usage.outputTokens + usage.audioOutputTokens;
+  return {
+    provider: candidate!.model.provider,
+    model: candidate!.model.id,
+    message: answerText(answer.value),
+    usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
+    cost_usd: usdNumber(report.receipt.cost),
+    request_id: requestId,
+    latency_ms: Math.round(report.durationMs),
+    fallback: report.fallback,
+  };
+}

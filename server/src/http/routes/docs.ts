@@ -1,0 +1,55 @@
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
+import type { App } from "../app-type.ts";
+
+const DESCRIPTION = `Brikk is an LLM gateway: one base URL and one key in front of several providers, with budgets that hold and a ledger that loses nothing.
+
+Authenticate with \`Authorization: Bearer brikk_...\` (what OpenAI's SDKs send) or with \`X-Brikk-API-Key: brikk_...\`. A server that does not ask for keys serves callers without one under a shared, capped key.
+
+Every error has OpenAI's shape; \`error.code\` is stable and \`error.details\` names the rule and its numbers. \`x-should-retry: false\` marks a refusal that trying again cannot cure.`;
+
+/** The document is written from the routes' own schemas. Register before the routes. */
+export async function registerApiDocument(app: App, version: string): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.0.3",
+      info: { title: "Brikk", version, description: DESCRIPTION, license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" } },
+      servers: [{ url: "/", description: "This server" }],
+      tags: [
+        { name: "OpenAI-compatible", description: "What OpenAI's SDKs call." },
+        { name: "Agents", description: "One message in, one answer out." },
+        { name: "Account", description: "The caller's own key and usage." },
+        { name: "Health", description: "For probes and people on call." },
+      ],
+      components: {
+        securitySchemes: {
+          bearer: { type: "http", scheme: "bearer", description: "A Brikk key, as OpenAI's SDKs send it." },
+          apiKey: { type: "apiKey", in: "header", name: "X-Brikk-API-Key", description: "A Brikk key." },
+        },
+      },
+      security: [{ bearer: [] }, { apiKey: [] }],
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+}
+
+/** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
+export async function registerDocs(app: App): Promise<void> {
+  app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
+  app.get("/", { config: { open: true }, schema: { hide: true } }, async (_request, reply) => reply.redirect("/docs"));
+  await app.register(
+    async (docs) => {
+      docs.addHook("onRoute", (route) => {
+        route.config = { ...route.config, open: true };
+      });
+      await docs.register(swaggerUi, {
+        routePrefix: "/docs",
+        staticCSP: true,
+        uiConfig: { persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, docExpansion: "list" },
+        theme: { title: "Brikk API" },
+      });
+    },
+  );
+}

@@ -1,0 +1,336 @@
+/**
+ * What Brikk knows about vendors' models that its price catalogue does not: prices it has wrong or lacks, charges no usage
+ * report shows, names that are not for sale here, and limits. The only file of the ledger that names a vendor.
+ */
+
+export type ModelKind = "chat" | "embedding";
+
+/** A price for exactly this provider and model name (case aside); an operator's, or one of ours. Prices are decimal USD per million. */
+export interface PriceOverride {
+  readonly provider: string;
+  readonly model: string;
+  readonly inputUsdPerMillion: string;
+  readonly cachedInputUsdPerMillion?: string | undefined;
+  readonly cacheWriteUsdPerMillion?: string | undefined;
+  readonly audioInputUsdPerMillion?: string | undefined;
+  readonly audioOutputUsdPerMillion?: string | undefined;
+  /** Needed for a chat model. */
+  readonly outputUsdPerMillion?: string | undefined;
+  readonly contextTokens?: number | undefined;
+  readonly maxOutputTokens?: number | undefined;
+  readonly kind?: ModelKind | undefined;
+  readonly acceptsImages?: boolean | undefined;
+  readonly reasons?: boolean | undefined;
+  readonly qualityTier?: number | undefined;
+  /** Where the price was read. */
+  readonly source: string;
+  /** The day it was read, YYYY-MM-DD; becomes the price version of the ledger row. */
+  readonly asOf: string;
+}
+
+const SIBLING = "the catalogue's own entry of the model this alias points at: ";
+const AUDIO_PREVIEW = "https://aitoolrank.net/model/openai--gpt-4o-audio-preview (audio tokens 40 in, 80 out)";
+const MINI_AUDIO_PREVIEW =
+  "https://therouter.ai/models/openai--gpt-4o-mini-audio-preview, less that reseller's fifth (10 in, 20 out)";
+
+/** Ours: they win over the catalogue and lose to the operator's. */
+export const PRICE_OVERRIDES: readonly PriceOverride[] = [
+  // The catalogue still prices these aliases as the models they pointed at in 2024 and 2025, or does not know them.
+  ...[
+    {
+      model: "mistral-large-latest",
+      is: "mistral-large-2512",
+      input: "0.50",
+      cached: "0.05",
+      output: "1.50",
+      contextTokens: 262_144,
+    },
+    {
+      model: "mistral-small-latest",
+      is: "mistral-small-2603",
+      input: "0.15",
+      cached: "0.015",
+      output: "0.60",
+      contextTokens: 262_144,
+    },
+    {
+      model: "ministral-3b-latest",
+      is: "ministral-3b-2512",
+      input: "0.10",
+      cached: "0.01",
+      output: "0.10",
+      contextTokens: 131_072,
+    },
+    {
+      model: "ministral-14b-latest",
+      is: "ministral-14b-2512",
+      input: "0.20",
+      cached: "0.02",
+      output: "0.20",
+      contextTokens: 262_144,
+    },
+    {
+      model: "devstral-latest",
+      is: "devstral-2512",
+      input: "0.40",
+      cached: "0.04",
+      output: "2.00",
+      contextTokens: 262_144,
+    },
+  ].map(({ model, is, input, cached, output, contextTokens }): PriceOverride => ({
+    provider: "mistral",
+    model,
+    inputUsdPerMillion: input,
+    cachedInputUsdPerMillion: cached,
+    outputUsdPerMillion: output,
+    contextTokens,
+    source: SIBLING + is,
+    asOf: "2026-09-23",
+  })),
+  // The catalogue matches these by a prefix, which is no name to offer a caller.
+  ...[
+    { model: "magistral-medium-latest", input: "2", output: "5" },
+    { model: "magistral-small-latest", input: "0.50", output: "1.50" },
+  ].map(({ model, input, output }): PriceOverride => ({
+    provider: "mistral",
+    model,
+    inputUsdPerMillion: input,
+    outputUsdPerMillion: output,
+    contextTokens: 131_072,
+    source: SIBLING + model.replace("-latest", ""),
+    asOf: "2026-09-23",
+  })),
+  // The catalogue has their text prices only, and audio is sixteen times (mini: some sixty times) as dear.
+  ...["gpt-4o-audio-preview", "gpt-4o-audio-preview-2024-12-17", "gpt-4o-audio-preview-2025-06-03"].map(
+    (model): PriceOverride => ({
+      provider: "openai",
+      model,
+      inputUsdPerMillion: "2.50",
+      outputUsdPerMillion: "10",
+      audioInputUsdPerMillion: "40",
+      audioOutputUsdPerMillion: "80",
+      contextTokens: 128_000,
+      source: AUDIO_PREVIEW,
+      asOf: "2026-03-23",
+    }),
+  ),
+  ...["gpt-4o-mini-audio-preview", "gpt-4o-mini-audio-preview-2024-12-17"].map((model): PriceOverride => ({
+    provider: "openai",
+    model,
+    inputUsdPerMillion: "0.15",
+    outputUsdPerMillion: "0.60",
+    audioInputUsdPerMillion: "10",
+    audioOutputUsdPerMillion: "20",
+    contextTokens: 128_000,
+    source: MINI_AUDIO_PREVIEW,
+    asOf: "2026-03-23",
+  })),
+];
+
+export interface NameRule {
+  readonly provider: string;
+  readonly names: RegExp;
+}
+
+/**
+ * Names whose catalogue price leaves out a charge that no usage report shows, so that a request would cost more than the
+ * ledger says. They have no price, hence are refused, until an override (ours above, or the operator's) gives one.
+ */
+export const UNPRICED: readonly NameRule[] = [
+  // Audio tokens cost many times the text price the catalogue has.
+  { provider: "openai", names: /^gpt-4o(-mini)?-audio/ },
+  { provider: "azure", names: /^gpt-4o(-mini)?-audio/ },
+  // A fee per search, on every request.
+  { provider: "openai", names: /-search-preview|-search-api|deep-research/ },
+  // Audio is billed by the minute.
+  { provider: "mistral", names: /^voxtral/ },
+];
+
+/** Names the catalogue knows but that GET /v1/models should not offer: other APIs, retired models, other resellers' spellings. */
+export const UNLISTED: readonly NameRule[] = [
+  // Not served by chat completions or embeddings: pictures, speech, the Responses API only, the old completions API.
+  { provider: "openai", names: /image|realtime|transcribe|tts|whisper|moderation|computer-use|instruct|gpt-oss/ },
+  { provider: "openai", names: /codex|^o1-pro|^o3-pro|^gpt-5(\.\d)?-pro$|^(ada|babbage|curie|davinci|text-davinci)/ },
+  // Shut down, or names no vendor's API takes.
+  {
+    provider: "openai",
+    names: /^gpt-3\.5-(0301|turbo-0613|turbo-16k)|^gpt-4-(32k|vision)|^gpt-4\.5|^o1-(mini|preview)|:|\.ft-|^ft:/,
+  },
+  { provider: "openai", names: /^gpt-5\.3$/ },
+  { provider: "mistral", names: /ocr|:free|instruct|mixtral|^mistral-(large|medium|medium-2312|tiny|7b)$/ },
+  { provider: "mistral", names: /^ministral-[38]b$|^magistral-(medium|small-?)$/ },
+];
+
+/** What a family of names has in common; the first rule that fits a name speaks for it. */
+export interface ModelFamily extends NameRule {
+  readonly kind?: ModelKind;
+  /** Counts where neither an override nor the catalogue knows it. */
+  readonly contextTokens?: number;
+  /** "context": an answer may fill the context window. */
+  readonly maxOutputTokens?: number | "context";
+  readonly acceptsImages?: boolean;
+  readonly reasons?: boolean;
+  readonly qualityTier?: number;
+}
+
+// OpenAI: platform.openai.com/docs/models and the model table in gpt-tokenizer 4.0.0; Mistral: docs.mistral.ai/getting-started/models.
+export const MODEL_FAMILIES: readonly ModelFamily[] = [
+  { provider: "openai", names: /embedding/, kind: "embedding", acceptsImages: false },
+  { provider: "openai", names: /^gpt-5(\.\d)?-chat/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 3 },
+  {
+    provider: "openai",
+    names: /^gpt-5-pro/,
+    maxOutputTokens: 272_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 3,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-[56].*(nano|luna)/,
+    maxOutputTokens: 128_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 1,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-[56].*(mini|terra)/,
+    maxOutputTokens: 128_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-[56]/,
+    maxOutputTokens: 128_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 3,
+  },
+  { provider: "openai", names: /^gpt-4\.1-(mini|nano)/, maxOutputTokens: 32_768, acceptsImages: true, qualityTier: 1 },
+  { provider: "openai", names: /^gpt-4\.1/, maxOutputTokens: 32_768, acceptsImages: true, qualityTier: 2 },
+  {
+    provider: "openai",
+    names: /^gpt-(4o(-mini)?-)?audio/,
+    maxOutputTokens: 16_384,
+    acceptsImages: false,
+    qualityTier: 2,
+  },
+  { provider: "openai", names: /^gpt-4o-mini/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 1 },
+  { provider: "openai", names: /^gpt-4o-2024-05-13/, maxOutputTokens: 4_096, acceptsImages: true, qualityTier: 2 },
+  { provider: "openai", names: /^(chat)?gpt-4o/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 2 },
+  { provider: "openai", names: /^gpt-4-turbo|^gpt-4-.*preview/, maxOutputTokens: 4_096, qualityTier: 2 },
+  { provider: "openai", names: /^gpt-4(-|$)/, maxOutputTokens: 8_192, acceptsImages: false, qualityTier: 2 },
+  { provider: "openai", names: /^gpt-3\.5/, maxOutputTokens: 4_096, acceptsImages: false, qualityTier: 1 },
+  { provider: "openai", names: /^gpt-chat/, maxOutputTokens: 128_000, acceptsImages: true, qualityTier: 3 },
+  {
+    provider: "openai",
+    names: /^o[13]-mini/,
+    maxOutputTokens: 100_000,
+    acceptsImages: false,
+    reasons: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "openai",
+    names: /^o\d-mini/,
+    maxOutputTokens: 100_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 2,
+  },
+  { provider: "openai", names: /^o\d/, maxOutputTokens: 100_000, acceptsImages: true, reasons: true, qualityTier: 3 },
+  { provider: "mistral", names: /embed/, kind: "embedding", acceptsImages: false },
+  {
+    provider: "mistral",
+    names: /^magistral-medium/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 3,
+  },
+  {
+    provider: "mistral",
+    names: /^magistral/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "mistral",
+    names: /^mistral-large-(latest|2512)/,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 3,
+  },
+  {
+    provider: "mistral",
+    names: /^pixtral-large/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "mistral",
+    names: /^mistral-medium-latest/,
+    contextTokens: 262_144,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 3,
+  },
+  {
+    provider: "mistral",
+    names: /^mistral-medium/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 3,
+  },
+  {
+    provider: "mistral",
+    names: /^mistral-large/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: false,
+    qualityTier: 2,
+  },
+  {
+    provider: "mistral",
+    names: /^ministral.*(latest|2512)/,
+    contextTokens: 262_144,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 1,
+  },
+  {
+    provider: "mistral",
+    names: /^(mistral-small|pixtral)/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: true,
+    qualityTier: 1,
+  },
+  {
+    provider: "mistral",
+    names: /^(code|dev)stral/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: false,
+    qualityTier: 2,
+  },
+  {
+    provider: "mistral",
+    names: /^/,
+    contextTokens: 131_072,
+    maxOutputTokens: "context",
+    acceptsImages: false,
+    qualityTier: 1,
+  },
+  { provider: "voyageai", names: /^voyage/, kind: "embedding" },
+];

@@ -1,0 +1,99 @@
+import { readFileSync } from "node:fs";
+import { startSimulator, type Simulator } from "@brikk/simulator";
+import { buildApp } from "./app.ts";
+import { bannerOf } from "./banner.ts";
+import { type Config, ConfigError, loadConfigFile, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
+import { buildGateway, type Gateway } from "./gateway.ts";
+import type { App } from "./http/app-type.ts";
+import { needsSimulator } from "./providers/provider-set.ts";
+import type { Database } from "./storage/database.ts";
+import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
+import { databasePathOf } from "./storage/database-path.ts";
+import { AlreadyRunning, type InstanceLock, lockInstance } from "./storage/instance-lock.ts";
+import { openDatabase } from "./storage/open-database.ts";
+import { createLogger } from "./telemetry/log.ts";
+import { collectProcessMetrics } from "./telemetry/process-metrics.ts";
+
+/** The process: config, storage, build, listen, drain on a signal. */
+const version = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version;
+
+interface Running {
+  readonly config: Config;
+  readonly gateway: Gateway;
+  readonly app: App;
+  readonly simulator: Simulator | undefined;
+  readonly database: Database;
+  readonly lock: InstanceLock;
+}
+
+async function start(): Promise<Running> {
+  const config = loadConfigFromProcess();
+  const databasePath = databasePathOf(config.databaseUrl);
+  const lock = lockInstance(databasePath);
+  const database = await openDatabase({ url: config.databaseUrl });
+  const logger = createLogger({ level: config.logLevel, pretty: process.stdout.isTTY });
+  const simulator = needsSimulator(config) ? await startSimulator(config.simulator) : undefined;
+  const gateway = await buildGateway({ config, version, logger, database, simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl } });
+  collectProcessMetrics(gateway.metrics.registry);
+  const app = await buildApp(gateway);
+  const address = await app.listen({ host: config.host, port: config.port });
+  process.stdout.write(`${bannerOf({ version, address, gateway, databasePath })}\n`);
+  return { config, gateway, app, simulator, database, lock };
+}
+
+/** No new request; streams in hand finish within the bound; the ledger is committed; then the rest. */
+async function stop({ config, gateway, app, simulator, database, lock }: Running): Promise<void> {
+  process.stdout.write(`Stopping: ${gateway.inFlight.count} in hand, ${config.drainTimeoutMs / 1_000} s at most. A second signal stops at once.\n`);
+  const drained = gateway.inFlight.drain(config.drainTimeoutMs);
+  await drained;
+  await app.close();
+  await gateway.close();
+  await database.close();
+  await simulator?.close();
+  lock.release();
+}
+
+/** One clear sentence for what an operator can mend; anything else is a fault of ours and keeps its stack. */
+function explainStart(error: unknown): string {
+  if (error instanceof ConfigError || error instanceof StorageOpenError || error instanceof AlreadyRunning) return error.message;
+  if (error instanceof StorageUnavailable) return `Brikk cannot start: the database does not answer (${error.message}).`;
+  const { code, address, port } = error as { code?: string; address?: string; port?: number };
+  if (code === "EADDRINUSE") return `Brikk cannot start: port ${port} on ${address} is taken by another program. Stop it, or set PORT to a free one.`;
+  if (code === "EACCES") return `Brikk cannot start: this user may not listen on port ${port}. Set PORT to one above 1023.`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `Brikk cannot start: HOST is no address of this machine.`;
+  return `Brikk cannot start, and did not expect why: ${error instanceof Error ? error.stack : String(error)}`;
+}
+
+function reloadPrices({ gateway }: Running): void {
+  const path = configPathFromProcess();
+  if (path === undefined) return;
+  try {
+    gateway.replacePrices(loadConfigFile(path).prices);
+    gateway.logger.info({ path }, "the config file was read again");
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    gateway.logger.error({ path, faults: error.faults }, "the config file is faulty; the one before stays in force");
+  }
+}
+
+try {
+  const running = await start();
+  let stopping = false;
+  const onSignal = (): void => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    stop(running).then(
+      () => process.exit(0),
+      (error: unknown) => {
+        running.gateway.logger.error({ error }, "stopping failed");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  process.on("SIGHUP", () => reloadPrices(running));
+} catch (error) {
+  process.stderr.write(`${explainStart(error)}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,38 @@
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+
+/**
+ * Prometheus metrics in base units. Labels are bounded: providers, catalogue models, route templates, outcomes; never a key,
+ * an address or a path as it was sent.
+ */
+export interface Metrics {
+  readonly registry: Registry;
+  readonly httpRequests: Counter<"method" | "route" | "status">;
+  readonly requests: Counter<"operation" | "provider" | "model" | "outcome" | "stream">;
+  readonly duration: Histogram<"operation" | "provider" | "stream">;
+  readonly firstToken: Histogram<"provider" | "model">;
+  readonly tokens: Counter<"provider" | "model" | "kind">;
+  readonly costUsd: Counter<"provider" | "model">;
+  readonly attempts: Counter<"provider" | "model">;
+  readonly fallbacks: Counter<"provider" | "model">;
+  readonly inFlight: Gauge;
+}
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
+
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const metrics: Metrics = {
+    registry,
+    httpRequests: new Counter({ name: "brikk_http_requests_total", help: "HTTP requests answered, by route template.", labelNames: ["method", "route", "status"], registers }),
+    requests: new Counter({ name: "brikk_requests_total", help: "Completions and embeddings, by what became of them.", labelNames: ["operation", "provider", "model", "outcome", "stream"], registers }),
+    duration: new Histogram({ name: "brikk_request_duration_seconds", help: "From the parsed request to the settled answer.", labelNames: ["operation", "provider", "stream"], buckets: SECONDS, registers }),
+    firstToken: new Histogram({ name: "brikk_time_to_first_token_seconds", help: "From the parsed request to the first output of a stream.", labelNames: ["provider", "model"], buckets: SECONDS, registers }),
+    tokens: new Counter({ name: "brikk_tokens_total", help: "Tokens by kind: input_fresh, input_cached, input_cache_write, input_audio, output, output_audio.", labelNames: ["provider", "model", "kind"], registers }),
+    costUsd: new Counter({ name: "brikk_cost_usd_total", help: "Cost charged, in USD. For dashboards; the ledger is exact.", labelNames: ["provider", "model"], registers }),
+    attempts: new Counter({ name: "brikk_attempts_total", help: "Upstream calls of requests, by who served last.", labelNames: ["provider", "model"], registers }),
+    fallbacks: new Counter({ name: "brikk_fallbacks_total", help: "Requests that a later candidate served.", labelNames: ["provider", "model"], registers }),
+    inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),
+  };
+  return metrics;
+}

@@ -1,0 +1,203 @@
+import assert from "node:assert/strict";
+import { mock, test, type TestContext } from "node:test";
+import { createKeyRing, type FoundKey } from "../../src/access/key-ring.ts";
+import { createKeyStore } from "../../src/access/key-store.ts";
+import { hashSecret, newSecret } from "../../src/access/secret.ts";
+import { BrikkError } from "../../src/errors.ts";
+import type { Database } from "../../src/storage/database.ts";
+import { openDatabase } from "../../src/storage/open-database.ts";
+import { createTestClock } from "../lib/test-clock.ts";
+import { scratchDatabase } from "../storage/scratch.ts";
+
+/** Passes everything on to the real database and counts the single statements. */
+function counting(database: Database): { readonly database: Database; readonly count: () => number } {
+  let count = 0;
+  return {
+    database: {
+      ...database,
+      all: (statement) => {
+        count += 1;
+        return database.all(statement);
+      },
+    },
+    count: () => count,
+  };
+}
+
+async function setUp(t: TestContext) {
+  const { database, url } = await scratchDatabase(t);
+  const elsewhere = await openDatabase({ url });
+  t.after(() => elsewhere.close());
+  const clock = createTestClock();
+  const counted = counting(database);
+  const failures: unknown[] = [];
+  const keyRing = createKeyRing({ database: counted.database, clock, onRefreshFailed: (error) => failures.push(error) });
+  t.after(() => keyRing.stop());
+  /** A store in another process, as the command line's is. */
+  const otherProcess = createKeyStore({ database: elsewhere, clock });
+  return { database, elsewhere, clock, keyRing, otherProcess, queries: counted.count, failures };
+}
+
+const isPromise = (value: unknown): value is Promise<unknown> => value instanceof Promise;
+
+test("keys that existed at the start are found synchronously", async (t) => {
+  const { keyRing, otherProcess, queries } = await setUp(t);
+  const { key, secret } = await otherProcess.create({ name: "early" });
+  await keyRing.start();
+  const asked = queries();
+  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined });
+  assert.deepEqual(keyRing.get(key.id), key);
+  assert.equal(keyRing.get("bk_000000000000"), undefined);
+  assert.equal(queries(), asked);
+});
+
+test("a key that another process made a moment ago works at once", async (t) => {
+  const { keyRing, otherProcess } = await setUp(t);
+  await keyRing.start();
+  const { key, secret } = await otherProcess.create({ name: "new" });
+  const found = keyRing.find(hashSecret(secret));
+  assert.ok(isPromise(found));
+  assert.deepEqual((await found)?.key, key);
+});
+
+test("a key revoked by another process is known as revoked after the next refresh, while cached", async (t) => {
+  const { keyRing, otherProcess } = await setUp(t);
+  const { key, secret } = await otherProcess.create({ name: "doomed" });
+  await keyRing.start();
+  await otherProcess.revoke(key.id);
+  await keyRing.refresh();
+  const found = keyRing.find(hashSecret(secret));
+  assert.ok(found !== undefined && !isPromise(found));
+  assert.equal((found as FoundKey).key.state.kind, "revoked");
+});
+
+test("polls run twice a second, find changes, survive failures and end with stop()", async (t) => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  t.after(() => mock.timers.reset());
+  const { keyRing, otherProcess, queries, failures, database } = await setUp(t);
+  await keyRing.start();
+  await keyRing.start();
+  const { key } = await otherProcess.create({ name: "polled" });
+  const before = queries();
+  mock.timers.tick(499);
+  assert.equal(queries(), before);
+  mock.timers.tick(1);
+  assert.equal(queries(), before + 1);
+  // Shares the order of the connection: once this is through, so is the poll.
+  await keyRing.refresh();
+  assert.deepEqual(keyRing.get(key.id), key);
+
+  await database.close();
+  await assert.rejects(keyRing.refresh());
+  mock.timers.tick(500);
+  await assert.rejects(keyRing.refresh());
+  assert.equal(failures.length, 1);
+  assert.deepEqual(keyRing.get(key.id), key);
+  await new Promise((resolve) => setImmediate(resolve));
+  mock.timers.tick(500);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(failures.length, 2);
+
+  keyRing.stop();
+  const last = queries();
+  mock.timers.tick(10_000);
+  assert.equal(queries(), last);
+});
+
+test("any number of unknown secrets at once cost two queries, and all get their answer", async (t) => {
+  const { keyRing, queries, otherProcess } = await setUp(t);
+  await keyRing.start();
+  const { secret } = await otherProcess.create({ name: "among them" });
+  const before = queries();
+  const hashes = [...Array.from({ length: 500 }, () => hashSecret(newSecret())), hashSecret(secret), hashSecret(secret)];
+  const answers = await Promise.all(hashes.map((hash) => keyRing.find(hash)));
+  assert.equal(queries() - before, 2);
+  assert.equal(answers.filter((answer) => answer !== undefined).length, 2);
+});
+
+test("a key made while a query was already under way is found by the one after it", async (t) => {
+  const { keyRing, otherProcess } = await setUp(t);
+  await keyRing.start();
+  const underWay = keyRing.find(hashSecret(newSecret()));
+  const { secret } = await otherProcess.create({ name: "late" });
+  const again = keyRing.find(hashSecret(newSecret()));
+  const found = keyRing.find(hashSecret(secret));
+  assert.equal(await underWay, undefined);
+  assert.equal(await again, undefined);
+  assert.equal((await found)?.key.name, "late");
+});
+
+test("an unknown secret is not asked about again for a second, then it is", async (t) => {
+  const { keyRing, clock, queries } = await setUp(t);
+  await keyRing.start();
+  const hash = hashSecret(newSecret());
+  assert.equal(await keyRing.find(hash), undefined);
+  const before = queries();
+  clock.advance(999);
+  assert.equal(keyRing.find(hash), undefined);
+  assert.equal(queries(), before);
+  clock.advance(1);
+  assert.ok(isPromise(keyRing.find(hash)));
+});
+
+test("a secret that was unknown a moment ago is found once a refresh has seen it", async (t) => {
+  const { keyRing, otherProcess, elsewhere } = await setUp(t);
+  await keyRing.start();
+  const { key } = await otherProcess.create({ name: "owner" });
+  const added = newSecret();
+  assert.equal(await keyRing.find(hashSecret(added)), undefined);
+  await elsewhere.transact([
+    {
+      sql: "insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms, not_after_ms) values (?, ?, 'brikk_', 0, 42)",
+      params: [hashSecret(added), key.id],
+    },
+    { sql: "update api_keys set revision = (select max(revision) + 1 from api_keys) where id = ?", params: [key.id] },
+  ]);
+  await keyRing.refresh();
+  assert.deepEqual(keyRing.find(hashSecret(added)), { key, secretNotAfterMs: 42 });
+});
+
+test("a secret that was taken from a key is forgotten with the key's next change", async (t) => {
+  const { keyRing, otherProcess, elsewhere } = await setUp(t);
+  const { key, secret } = await otherProcess.create({ name: "owner" });
+  await keyRing.start();
+  await elsewhere.transact([
+    { sql: "delete from api_key_secrets where key_id = ?", params: [key.id] },
+    { sql: "update api_keys set revision = (select max(revision) + 1 from api_keys) where id = ?", params: [key.id] },
+  ]);
+  await keyRing.refresh();
+  assert.equal(await keyRing.find(hashSecret(secret)), undefined);
+});
+
+test("remembered unknown secrets are bounded: the oldest is asked about again", async (t) => {
+  const { keyRing, queries } = await setUp(t);
+  await keyRing.start();
+  const oldest = hashSecret(newSecret());
+  await keyRing.find(oldest);
+  await Promise.all(Array.from({ length: 10_000 }, (_, n) => keyRing.find(`unknown ${n}`)));
+  const before = queries();
+  assert.equal(keyRing.find("unknown 9999"), undefined);
+  assert.equal(await keyRing.find(oldest), undefined);
+  assert.equal(queries(), before + 1);
+});
+
+test("while storage is down known keys work and unknown ones get storage_unavailable, which is not remembered", async (t) => {
+  const { keyRing, otherProcess, database } = await setUp(t);
+  const { key, secret } = await otherProcess.create({ name: "known" });
+  await keyRing.start();
+  await database.close();
+  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined });
+  const unknown = hashSecret(newSecret());
+  for (const _ of [1, 2]) {
+    await assert.rejects(
+      async () => keyRing.find(unknown),
+      (error) => error instanceof BrikkError && error.code === "storage_unavailable" && error.status === 503,
+    );
+  }
+});
+
+test("a start without storage says so", async (t) => {
+  const { keyRing, database } = await setUp(t);
+  await database.close();
+  await assert.rejects(keyRing.start());
+});

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test, type TestContext } from "node:test";
+import { ANONYMOUS_KEY_ID, keyStatusAt } from "../../src/access/api-key.ts";
+import { createKeyStore } from "../../src/access/key-store.ts";
+import { parseSecret } from "../../src/access/secret.ts";
+import { nanoUsd } from "../../src/lib/money.ts";
+import { openDatabase } from "../../src/storage/open-database.ts";
+import { createTestClock } from "../lib/test-clock.ts";
+import { scratchDatabase } from "../storage/scratch.ts";
+
+async function setUp(t: TestContext) {
+  const { database, path, url } = await scratchDatabase(t);
+  const clock = createTestClock();
+  const changes: number[] = [];
+  const keyStore = createKeyStore({ database, clock, onChange: () => changes.push(clock.now()) });
+  return { database, path, url, clock, keyStore, changes };
+}
+
+test("a created key carries what was asked for and a valid secret; what was not asked for follows the settings", async (t) => {
+  const { keyStore, clock, changes } = await setUp(t);
+  const expiresAtMs = clock.now() + 1_000;
+  const { key, secret } = await keyStore.create({ name: "all", softCap: nanoUsd(5n), hardCap: nanoUsd(2n ** 60n), rateLimitPerMin: 7, expiresAtMs });
+  assert.match(key.id, /^bk_[0-9A-Za-z]{12}$/);
+  assert.equal(parseSecret(secret), secret);
+  assert.deepEqual(key, {
+    id: key.id,
+    name: "all",
+    state: { kind: "active" },
+    softCap: 5n,
+    hardCap: 2n ** 60n,
+    rateLimitPerMin: 7,
+    createdAtMs: clock.now(),
+    expiresAtMs,
+  });
+  const { key: plain } = await keyStore.create({ name: "plain" });
+  assert.deepEqual(Object.keys(plain).sort(), ["createdAtMs", "id", "name", "state"]);
+  assert.equal(changes.length, 2);
+  assert.throws(() => Object.assign(key, { name: "other" }), TypeError);
+});
+
+test("a secret is nowhere in the files of the database, nor are its random characters", async (t) => {
+  const { keyStore, path } = await setUp(t);
+  const { secret } = await keyStore.create({ name: "hidden" });
+  for (const file of [path, `${path}-wal`]) {
+    const bytes = readFileSync(file).toString("latin1");
+    assert.ok(!bytes.includes(secret));
+    assert.ok(!bytes.includes(secret.slice(12, 40)));
+  }
+});
+
+test("keys are listed oldest first with the first 12 characters of their secrets", async (t) => {
+  const { keyStore, clock } = await setUp(t);
+  const first = await keyStore.create({ name: "first" });
+  clock.advance(1);
+  await keyStore.ensureAnonymousKey();
+  clock.advance(1);
+  const last = await keyStore.create({ name: "last" });
+  assert.deepEqual(await keyStore.list(), [
+    { key: first.key, secretPrefixes: [first.secret.slice(0, 12)] },
+    { key: await keyStore.ensureAnonymousKey(), secretPrefixes: [] },
+    { key: last.key, secretPrefixes: [last.secret.slice(0, 12)] },
+  ]);
+});
+
+test("revoking is for good, keeps its first moment, and says when there is no such key", async (t) => {
+  const { keyStore, clock, changes } = await setUp(t);
+  const { key } = await keyStore.create({ name: "short-lived", expiresAtMs: clock.now() + 10 });
+  const atMs = clock.now();
+  const first = await keyStore.revoke(key.id);
+  assert.deepEqual(first, { key: { ...key, state: { kind: "revoked", revokedAtMs: atMs } }, changed: true });
+  clock.advance(50);
+  const second = await keyStore.revoke(key.id);
+  assert.deepEqual(second, { key: first?.key, changed: false });
+  assert.equal(keyStatusAt(first!.key, clock.now()), "revoked");
+  assert.equal(await keyStore.revoke("bk_000000000000"), undefined);
+  assert.equal(changes.length, 2);
+});
+
+test("a key is expired from the very millisecond that was set", async (t) => {
+  const { keyStore, clock } = await setUp(t);
+  const { key } = await keyStore.create({ name: "k", expiresAtMs: clock.now() + 10 });
+  assert.equal(keyStatusAt(key, clock.now() + 9), "active");
+  assert.equal(keyStatusAt(key, clock.now() + 10), "expired");
+});
+
+test("the anonymous key is made once, whoever asks and how often", async (t) => {
+  const { keyStore, url, clock, changes } = await setUp(t);
+  const elsewhere = await openDatabase({ url });
+  t.after(() => elsewhere.close());
+  const other = createKeyStore({ database: elsewhere, clock });
+  const made = await Promise.all([keyStore.ensureAnonymousKey(), other.ensureAnonymousKey(), keyStore.ensureAnonymousKey()]);
+  for (const key of made) assert.deepEqual(key, made[0]);
+  assert.equal(made[0].id, ANONYMOUS_KEY_ID);
+  assert.equal((await keyStore.list()).length, 1);
+  assert.ok(changes.length <= 1);
+});
+
+test("every change has a revision of its own, higher than all before, with two processes writing", async (t) => {
+  const { keyStore, database, url, clock } = await setUp(t);
+  const elsewhere = await openDatabase({ url });
+  t.after(() => elsewhere.close());
+  const other = createKeyStore({ database: elsewhere, clock });
+  const made = await Promise.all(Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? keyStore : other).create({ name: `k${n}` })));
+  await Promise.all(made.slice(0, 10).map(({ key }, n) => (n % 2 === 0 ? other : keyStore).revoke(key.id)));
+  const rows = await database.query.selectFrom("api_keys").select(["revision", "status"]).orderBy("revision").execute();
+  assert.equal(new Set(rows.map((row) => row.revision)).size, 20);
+  assert.equal(rows.at(-1)?.revision, 30n);
+  assert.ok(rows.slice(-10).every((row) => row.status === "revoked"));
+});

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { type TestContext, test } from "node:test";
+import { StorageOpenError } from "../../src/storage/database.ts";
+import { databasePathOf } from "../../src/storage/database-path.ts";
+import { openDatabase } from "../../src/storage/open-database.ts";
+import { runChild, scratchDatabase, scratchFolder, sourceUrl } from "./scratch.ts";
+
+const TABLES = ["api_key_secrets", "api_keys", "usage_events", "usage_hourly"];
+
+/** What opening a path says to a user who is not root; root may write everywhere, so a child steps down. */
+async function saidToOrdinaryUser(t: TestContext, path: string): Promise<string> {
+  const child = runChild(
+    t,
+    `import { prepareDatabaseFile } from ${JSON.stringify(sourceUrl("storage/database-path.ts"))};
+     if (process.getuid() === 0) process.setuid(65534);
+     try {
+       prepareDatabaseFile(${JSON.stringify(path)});
+       console.log("no fault");
+     } catch (error) {
+       console.log(error.name + ": " + error.message);
+     }`,
+  );
+  return child.line();
+}
+
+test("a missing folder is made for this user alone, and so is the file", async (t) => {
+  const path = join(scratchFolder(t), "deep", "data", "brikk.db");
+  const database = await openDatabase({ url: `sqlite:${path}` });
+  t.after(() => database.close());
+  assert.equal(statSync(join(path, "..")).mode & 0o777, 0o700);
+  for (const file of [path, `${path}-wal`]) assert.equal(statSync(file).mode & 0o777, 0o600);
+});
+
+test("migrations run twice change nothing the second time", async (t) => {
+  const { database, url } = await scratchDatabase(t);
+  const schema = { sql: "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by name", params: [] };
+  const before = await database.all(schema);
+  await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', 'a', 'active', 0, 1)", params: [] });
+  const again = await openDatabase({ url });
+  t.after(() => again.close());
+  assert.deepEqual(await again.all(schema), before);
+  assert.equal((await again.query.selectFrom("api_keys").selectAll().execute()).length, 1);
+  const tables = (await again.query.introspection.getTables()).map((table) => table.name);
+  assert.deepEqual(tables.sort(), TABLES);
+});
+
+test("four processes that open a new database at once all succeed and migrate it once", async (t) => {
+  const url = `sqlite:${scratchFolder(t)}/data/brikk.db`;
+  const children = Array.from({ length: 4 }, (_, n) =>
+    runChild(
+      t,
+      `import { openDatabase } from ${JSON.stringify(sourceUrl("storage/open-database.ts"))};
+       const database = await openDatabase({ url: ${JSON.stringify(url)} });
+       await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values (?, '', 'active', 0, ?)", params: ["k${n}", ${n}] });
+       await database.close();`,
+    ),
+  );
+  for (const child of children) {
+    const { code, stderr } = await child.ended;
+    assert.equal(code, 0, stderr);
+  }
+  const database = await openDatabase({ url });
+  t.after(() => database.close());
+  assert.deepEqual(await database.all({ sql: "select name from kysely_migration", params: [] }), [{ name: "0001-keys-and-usage" }]);
+  assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 4);
+});
+
+test("every table holds its columns to their types", async (t) => {
+  const { database } = await scratchDatabase(t);
+  const rows = await database.all({ sql: "select name, strict from pragma_table_list where name in (?, ?, ?, ?) order by name", params: TABLES });
+  assert.deepEqual(rows, TABLES.map((name) => ({ name, strict: 1n })));
+});
+
+const refused = (url: string, ...said: RegExp[]) =>
+  assert.rejects(openDatabase({ url, busyTimeoutMs: 50 }), (error) => {
+    assert.ok(error instanceof StorageOpenError, String(error));
+    for (const pattern of said) assert.match(error.message, pattern);
+    assert.doesNotMatch(error.message, /\n/);
+    return true;
+  });
+
+test("a database that a newer version wrote is refused and left alone", async (t) => {
+  const { database, url, path } = await scratchDatabase(t);
+  await database.all({ sql: "insert into kysely_migration (name, timestamp) values ('9999-future', '2030-01-01')", params: [] });
+  await refused(url, /newer Brikk/, /9999-future/, new RegExp(path));
+});
+
+test("a file that is no database is named, with what to do", async (t) => {
+  const path = join(scratchFolder(t), "notes.txt");
+  writeFileSync(path, "These are notes and no database. ".repeat(200));
+  await refused(`sqlite:${path}`, new RegExp(path), /not a SQLite database/, /backup/);
+});
+
+test("a path that is a folder, or runs through a file, is named", async (t) => {
+  const folder = scratchFolder(t);
+  await refused(`sqlite:${folder}`, /is a folder/);
+  writeFileSync(join(folder, "file"), "");
+  await refused(`sqlite:${folder}/file/brikk.db`, /cannot be created/, /DATABASE_URL/);
+});
+
+test("a folder or a file that this user may not write is named, with the reason", async (t) => {
+  const folder = scratchFolder(t);
+  chmodSync(folder, 0o755);
+  const closed = join(folder, "closed");
+  mkdirSync(closed, { mode: 0o555 });
+  const open = join(folder, "open");
+  mkdirSync(open);
+  chmodSync(open, 0o777);
+  writeFileSync(join(open, "brikk.db"), "");
+  chmodSync(join(open, "brikk.db"), 0o444);
+  const cases: readonly [string, RegExp][] = [
+    [join(closed, "brikk.db"), /^StorageOpenError: The folder \S+closed of the database cannot be written to \(permission denied\)\./],
+    [join(closed, "sub", "brikk.db"), /^StorageOpenError: The folder \S+sub for the database cannot be created \(permission denied\)\./],
+    [join(open, "brikk.db"), /^StorageOpenError: The database file \S+brikk\.db cannot be written to \(permission denied\)\./],
+    [join(open, "other.db"), /^no fault$/],
+  ];
+  for (const [path, said] of cases) assert.match(await saidToOrdinaryUser(t, path), said);
+});
+
+test("a database that another process holds locked is said to be locked", async (t) => {
+  const folder = scratchFolder(t);
+  const other = new DatabaseSync(join(folder, "brikk.db"));
+  t.after(() => other.close());
+  other.exec("pragma locking_mode = exclusive; create table t (a); begin exclusive");
+  await refused(`sqlite:${folder}/brikk.db`, /another process holds it locked/);
+});
+
+test("an address that names no SQLite file is refused without repeating its password", async () => {
+  await refused("postgres://brikk:hunter2@localhost/brikk", /"postgres:"/, /^(?!.*hunter2)/);
+  await refused("sqlite::memory:", /:memory:/);
+  await refused("sqlite:", /DATABASE_URL/);
+});
+
+test("all spellings of a SQLite address lead to one absolute path", () => {
+  assert.equal(databasePathOf("sqlite:/var/lib/brikk.db"), "/var/lib/brikk.db");
+  assert.equal(databasePathOf("sqlite:///var/lib/brikk.db"), "/var/lib/brikk.db");
+  assert.equal(databasePathOf("sqlite:./data/brikk.db"), join(process.cwd(), "data/brikk.db"));
+  assert.equal(databasePathOf("sqlite://./data/brikk.db"), join(process.cwd(), "data/brikk.db"));
+  assert.equal(databasePathOf("sqlite:data/brikk.db"), join(process.cwd(), "data/brikk.db"));
+});
+
+test("a database reached through a link is the same database", async (t) => {
+  const { database, path } = await scratchDatabase(t);
+  const link = join(scratchFolder(t), "link.db");
+  symlinkSync(path, link);
+  await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', '', 'active', 0, 1)", params: [] });
+  const linked = await openDatabase({ url: `sqlite:${link}` });
+  t.after(() => linked.close());
+  assert.deepEqual(await linked.query.selectFrom("api_keys").select("id").execute(), [{ id: "a" }]);
+});

@@ -1,0 +1,3 @@
+export const VENDORS = ['openai', 'mistral'] as const
+export type Vendor = (typeof VENDORS)[number]
+export type Operation = 'chat' | 'embeddings'
