@@ -49,7 +49,6 @@ export async function buildApp(gateway: Gateway): Promise<App> {
 
 const serverOptions = (maxBodyBytes: number): FastifyHttpOptions<RawServerDefault> => ({
   logger: false,
-  disableRequestLogging: true,
   bodyLimit: maxBodyBytes,
   // Headers and body must arrive in this time, so that a caller who dawdles cannot hold a connection.
   requestTimeout: 60_000,

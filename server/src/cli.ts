@@ -50,7 +50,9 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
 
 function choose(argv: readonly string[]): Choice {
   const wantsHelp = argv.includes("--help") || argv.includes("-h") || argv[0] === "help";
-  const [topic, command, ...args] = argv.filter((argument) => !wantsHelp || !["--help", "-h", "help"].includes(argument));
+  const [topic, command, ...args] = argv.filter(
+    (argument) => !wantsHelp || !["--help", "-h", "help"].includes(argument),
+  );
   if (topic === undefined) {
     if (wantsHelp) return { kind: "help", text: help };
     throw new UsageError(`Which command?\n\n${help}`);
@@ -83,10 +85,13 @@ async function runOnKeys(run: KeysCommand): Promise<string> {
 }
 
 function sentenceOf(error: unknown): string {
-  if (error instanceof UsageError || error instanceof CommandFailed || error instanceof StorageOpenError) return error.message;
+  if (error instanceof UsageError || error instanceof CommandFailed || error instanceof StorageOpenError)
+    return error.message;
   if (error instanceof ConfigError) return error.message.replace("Brikk cannot start", "The settings are wrong");
-  if (error instanceof StorageUnavailable) return `${error.message} Nothing was changed, or it was changed as a whole; keys list tells.`;
+  if (error instanceof StorageUnavailable)
+    return `${error.message} Nothing was changed, or it was changed as a whole; keys list tells.`;
   return `This should not have happened: ${error instanceof Error ? error.message : String(error)}`;
 }
 
-if (import.meta.main) process.exitCode = await runCli(process.argv.slice(2), { stdout: process.stdout, stderr: process.stderr });
+if (import.meta.main)
+  process.exitCode = await runCli(process.argv.slice(2), { stdout: process.stdout, stderr: process.stderr });

@@ -11,7 +11,7 @@ import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { databasePathOf } from "./storage/database-path.ts";
 import { AlreadyRunning, type InstanceLock, lockInstance } from "./storage/instance-lock.ts";
 import { openDatabase } from "./storage/open-database.ts";
-import { createLogger } from "./telemetry/log.ts";
+import { createLogger, openProcessLog } from "./telemetry/log.ts";
 import { collectProcessMetrics } from "./telemetry/process-metrics.ts";
 
 /** The process: config, storage, build, listen, drain on a signal. */
@@ -31,7 +31,7 @@ async function start(): Promise<Running> {
   const databasePath = databasePathOf(config.databaseUrl);
   const lock = lockInstance(databasePath);
   const database = await openDatabase({ url: config.databaseUrl });
-  const logger = createLogger({ level: config.logLevel, pretty: process.stdout.isTTY });
+  const logger = createLogger({ level: config.logLevel, ...(process.stdout.isTTY ? { pretty: true } : { pretty: false, destination: openProcessLog() }) });
   const simulator = needsSimulator(config) ? await startSimulator(config.simulator) : undefined;
   const gateway = await buildGateway({ config, version, logger, database, simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl } });
   collectProcessMetrics(gateway.metrics.registry);

@@ -43,7 +43,10 @@ export function apiKeyFrom(row: ApiKeyRow): ApiKey {
   return Object.freeze({
     id: row.id,
     name: row.name,
-    state: row.status === "revoked" ? { kind: "revoked", revokedAtMs: Number(row.revoked_at_ms ?? row.created_at_ms) } : { kind: "active" },
+    state:
+      row.status === "revoked"
+        ? { kind: "revoked", revokedAtMs: Number(row.revoked_at_ms ?? row.created_at_ms) }
+        : { kind: "active" },
     ...(row.soft_cap_nano_usd !== null && { softCap: nanoUsd(row.soft_cap_nano_usd) }),
     ...(row.hard_cap_nano_usd !== null && { hardCap: nanoUsd(row.hard_cap_nano_usd) }),
     ...(row.rate_limit_per_min !== null && { rateLimitPerMin: Number(row.rate_limit_per_min) }),

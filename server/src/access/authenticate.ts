@@ -25,7 +25,8 @@ type Credential =
   | { readonly kind: "secret"; readonly secret: Secret };
 
 const HOW_TO_SEND = "Send your key as `X-Brikk-API-Key: brikk_...` or `Authorization: Bearer brikk_...`.";
-const HOW_TO_GET = "Ask whoever runs this gateway for a new one (`npm run -s brikk -- keys create --name NAME` makes one).";
+const HOW_TO_GET =
+  "Ask whoever runs this gateway for a new one (`npm run -s brikk -- keys create --name NAME` makes one).";
 
 export function createAuthenticator(options: {
   readonly keyRing: KeyRing;
@@ -58,9 +59,15 @@ export function createAuthenticator(options: {
     const status = keyStatusAt(key, nowMs);
     switch (status) {
       case "revoked":
-        throw new BrikkError("key_revoked", `The API key ${shown} (${key.id}) was revoked and is no longer accepted. ${HOW_TO_GET}`);
+        throw new BrikkError(
+          "key_revoked",
+          `The API key ${shown} (${key.id}) was revoked and is no longer accepted. ${HOW_TO_GET}`,
+        );
       case "expired":
-        throw new BrikkError("key_expired", `The API key ${shown} (${key.id}) expired on ${isoTime(key.expiresAtMs)}. ${HOW_TO_GET}`);
+        throw new BrikkError(
+          "key_expired",
+          `The API key ${shown} (${key.id}) expired on ${isoTime(key.expiresAtMs)}. ${HOW_TO_GET}`,
+        );
       case "active":
         if (secretNotAfterMs !== undefined && secretNotAfterMs <= nowMs) {
           throw new BrikkError(
@@ -78,10 +85,16 @@ export function createAuthenticator(options: {
     const credential = credentialOf(headers);
     switch (credential.kind) {
       case "none":
-        return admitAnonymous(() => new BrikkError("missing_api_key", `No API key was sent, and this gateway asks for one. ${HOW_TO_SEND}`));
+        return admitAnonymous(
+          () => new BrikkError("missing_api_key", `No API key was sent, and this gateway asks for one. ${HOW_TO_SEND}`),
+        );
       case "foreign":
         return admitAnonymous(
-          () => new BrikkError("invalid_api_key", `What was sent in the Authorization header is not a key of this gateway. ${HOW_TO_SEND}`),
+          () =>
+            new BrikkError(
+              "invalid_api_key",
+              `What was sent in the Authorization header is not a key of this gateway. ${HOW_TO_SEND}`,
+            ),
         );
       case "malformed":
         throw new BrikkError("invalid_api_key", `${credential.problem} ${HOW_TO_SEND}`);
@@ -123,10 +136,16 @@ function ownCredential(text: string): Credential {
   const secret = parseSecret(text);
   if (secret !== undefined) return { kind: "secret", secret };
   if (looksLikeKeyId(text)) {
-    return { kind: "malformed", problem: `${text} is the public id of a key, not its secret. The secret begins with brikk_.` };
+    return {
+      kind: "malformed",
+      problem: `${text} is the public id of a key, not its secret. The secret begins with brikk_.`,
+    };
   }
   if (looksLikeSecret(text)) {
-    return { kind: "malformed", problem: "The API key is mistyped or cut off: its checksum does not hold. Copy it again in full." };
+    return {
+      kind: "malformed",
+      problem: "The API key is mistyped or cut off: its checksum does not hold. Copy it again in full.",
+    };
   }
   return { kind: "malformed", problem: "What was sent as the API key is not a key of this gateway." };
 }

@@ -6,7 +6,9 @@ export interface Caps {
   readonly hardCap?: NanoUsd;
 }
 
-export type CapsChoice = { readonly kind: "fitting"; readonly caps: Caps } | { readonly kind: "contradictory"; readonly reason: string };
+export type CapsChoice =
+  | { readonly kind: "fitting"; readonly caps: Caps }
+  | { readonly kind: "contradictory"; readonly reason: string };
 
 /**
  * Fits the caps asked for to the defaults. A hard cap under the default soft cap brings the soft cap down with it, because
@@ -16,7 +18,10 @@ export function chooseCaps(asked: Caps, defaults: Required<Caps>): CapsChoice {
   const { softCap, hardCap } = asked;
   const effectiveHardCap = hardCap ?? defaults.hardCap;
   if (softCap === undefined) {
-    return { kind: "fitting", caps: hardCap !== undefined && hardCap < defaults.softCap ? { softCap: hardCap, hardCap } : asked };
+    return {
+      kind: "fitting",
+      caps: hardCap !== undefined && hardCap < defaults.softCap ? { softCap: hardCap, hardCap } : asked,
+    };
   }
   if (softCap <= effectiveHardCap) return { kind: "fitting", caps: asked };
   return {

@@ -89,7 +89,10 @@ export function createKeyRing(options: {
       }
       if (row.secret_hash !== null) {
         known.hashes.push(row.secret_hash);
-        secrets.set(row.secret_hash, { keyId: row.id, notAfterMs: row.not_after_ms === null ? undefined : Number(row.not_after_ms) });
+        secrets.set(row.secret_hash, {
+          keyId: row.id,
+          notAfterMs: row.not_after_ms === null ? undefined : Number(row.not_after_ms),
+        });
       }
       if (row.revision > lastRevision) lastRevision = row.revision;
     }

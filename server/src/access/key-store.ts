@@ -76,7 +76,12 @@ export function createKeyStore(options: {
           .executeTakeFirstOrThrow();
         await transaction
           .insertInto("api_key_secrets")
-          .values({ secret_hash: hashSecret(secret), key_id: inserted.id, prefix: secretPrefix(secret), created_at_ms: nowMs })
+          .values({
+            secret_hash: hashSecret(secret),
+            key_id: inserted.id,
+            prefix: secretPrefix(secret),
+            created_at_ms: nowMs,
+          })
           .execute();
         return inserted;
       });
@@ -122,7 +127,13 @@ export function createKeyStore(options: {
     async ensureAnonymousKey() {
       const inserted = await query
         .insertInto("api_keys")
-        .values({ id: ANONYMOUS_KEY_ID, name: "anonymous", status: "active", created_at_ms: clock.now(), revision: nextRevision })
+        .values({
+          id: ANONYMOUS_KEY_ID,
+          name: "anonymous",
+          status: "active",
+          created_at_ms: clock.now(),
+          revision: nextRevision,
+        })
         .onConflict((conflict) => conflict.column("id").doNothing())
         .returningAll()
         .executeTakeFirst();
@@ -130,7 +141,9 @@ export function createKeyStore(options: {
         onChange?.();
         return apiKeyFrom(inserted);
       }
-      return apiKeyFrom(await query.selectFrom("api_keys").selectAll().where("id", "=", ANONYMOUS_KEY_ID).executeTakeFirstOrThrow());
+      return apiKeyFrom(
+        await query.selectFrom("api_keys").selectAll().where("id", "=", ANONYMOUS_KEY_ID).executeTakeFirstOrThrow(),
+      );
     },
   };
 }

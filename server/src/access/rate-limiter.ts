@@ -51,13 +51,20 @@ export function createRateLimiter(options: { readonly clock: Clock; readonly max
   return {
     take(subject, limitPerMin) {
       const nowMs = clock.monotonicMs();
-      if (limitPerMin <= 0) return { allowed: false, limit: 0, remaining: 0, resetSeconds: WINDOW_MS / 1_000, retryAfterMs: WINDOW_MS };
+      if (limitPerMin <= 0)
+        return { allowed: false, limit: 0, remaining: 0, resetSeconds: WINDOW_MS / 1_000, retryAfterMs: WINDOW_MS };
       const stepMs = WINDOW_MS / limitPerMin;
       const arrivalMs = Math.max(arrivals.get(subject) ?? nowMs, nowMs);
       const nextArrivalMs = arrivalMs + stepMs;
-      const waitMs = nextArrivalMs - WINDOW_MS - nowMs;
-      if (waitMs > ROUNDING_MS) {
-        return { allowed: false, limit: limitPerMin, remaining: 0, resetSeconds: secondsUntil(arrivalMs, nowMs), retryAfterMs: Math.ceil(waitMs) };
+      const waitMs = msUntil(nextArrivalMs - WINDOW_MS, nowMs);
+      if (waitMs > 0) {
+        return {
+          allowed: false,
+          limit: limitPerMin,
+          remaining: 0,
+          resetSeconds: secondsUntil(arrivalMs, nowMs),
+          retryAfterMs: waitMs,
+        };
       }
       // Deleting first keeps the map in the order in which subjects were last let through.
       if (!arrivals.delete(subject)) makeRoom(nowMs);
@@ -68,10 +75,13 @@ export function createRateLimiter(options: { readonly clock: Clock; readonly max
         limit: limitPerMin,
         remaining,
         resetSeconds: secondsUntil(nextArrivalMs, nowMs),
-        retryAfterMs: remaining > 0 ? 0 : Math.max(0, Math.ceil(nextArrivalMs + stepMs - WINDOW_MS - nowMs)),
+        retryAfterMs: msUntil(nextArrivalMs + stepMs - WINDOW_MS, nowMs),
       };
     },
   };
 }
 
-const secondsUntil = (thenMs: number, nowMs: number): number => Math.max(0, Math.ceil((thenMs - nowMs - ROUNDING_MS) / 1_000));
+/** Whole milliseconds from now on, rounded up; 0 when the moment has come. */
+const msUntil = (thenMs: number, nowMs: number): number => Math.max(0, Math.ceil(thenMs - nowMs - ROUNDING_MS));
+
+const secondsUntil = (thenMs: number, nowMs: number): number => Math.ceil(msUntil(thenMs, nowMs) / 1_000);

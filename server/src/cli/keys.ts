@@ -47,7 +47,11 @@ KEY_ID is the public id that begins with bk_, as shown by keys list.
 `;
 
 /** What a command of `keys` does once the database is open; gives the text for standard output. */
-export type KeysCommand = (parts: { readonly keyStore: KeyStore; readonly config: Config; readonly clock: Clock }) => Promise<string>;
+export type KeysCommand = (parts: {
+  readonly keyStore: KeyStore;
+  readonly config: Config;
+  readonly clock: Clock;
+}) => Promise<string>;
 
 /** Reads the arguments after `keys create`. Throws UsageError. */
 export function parseKeysCreate(args: readonly string[]): KeysCommand {
@@ -59,10 +63,12 @@ export function parseKeysCreate(args: readonly string[]): KeysCommand {
     "expires-in-days": { type: "string" },
     json: { type: "boolean" },
   });
-  if (positionals[0] !== undefined) throw new UsageError(`"${positionals[0]}" is not understood; give the name as --name NAME.`);
+  if (positionals[0] !== undefined)
+    throw new UsageError(`"${positionals[0]}" is not understood; give the name as --name NAME.`);
   const name = values.name?.trim() ?? "";
   if (name === "") throw new UsageError("A key needs a name: add --name NAME.");
-  if (name.length > 100 || /\p{Cc}/u.test(name)) throw new UsageError("The name may have at most 100 characters and no control characters.");
+  if (name.length > 100 || /\p{Cc}/u.test(name))
+    throw new UsageError("The name may have at most 100 characters and no control characters.");
   const softCap = usdOption("soft-cap-usd", values["soft-cap-usd"]);
   const hardCap = usdOption("hard-cap-usd", values["hard-cap-usd"]);
   const rateLimitPerMin = countOption("rate-limit-per-min", values["rate-limit-per-min"], 1_000_000);
@@ -105,7 +111,8 @@ Try it:
 /** Reads the arguments after `keys list`. Throws UsageError. */
 export function parseKeysList(args: readonly string[]): KeysCommand {
   const { values, positionals } = parse(args, { json: { type: "boolean" } });
-  if (positionals[0] !== undefined) throw new UsageError(`"${positionals[0]}" is not understood; keys list takes only --json.`);
+  if (positionals[0] !== undefined)
+    throw new UsageError(`"${positionals[0]}" is not understood; keys list takes only --json.`);
   return async ({ keyStore, config, clock }) => {
     const listed = await keyStore.list();
     const nowMs = clock.now();
@@ -129,15 +136,20 @@ export function parseKeysList(args: readonly string[]): KeysCommand {
 export function parseKeysRevoke(args: readonly string[]): KeysCommand {
   const { values, positionals } = parse(args, { json: { type: "boolean" } });
   const [keyId, ...others] = positionals;
-  if (keyId === undefined) throw new UsageError("Which key? Give its id, as in: keys revoke bk_...; keys list shows the ids.");
+  if (keyId === undefined)
+    throw new UsageError("Which key? Give its id, as in: keys revoke bk_...; keys list shows the ids.");
   if (others.length > 0) throw new UsageError("One key at a time: give a single id.");
-  if (looksLikeSecret(keyId)) throw new UsageError("That is a secret, not an id. Give the id that begins with bk_; keys list shows the ids.");
+  if (looksLikeSecret(keyId))
+    throw new UsageError("That is a secret, not an id. Give the id that begins with bk_; keys list shows the ids.");
   if (keyId === ANONYMOUS_KEY_ID) {
-    throw new UsageError("The anonymous key is not revoked but switched off: start the server with BRIKK_REQUIRE_AUTH=true.");
+    throw new UsageError(
+      "The anonymous key is not revoked but switched off: start the server with BRIKK_REQUIRE_AUTH=true.",
+    );
   }
   return async ({ keyStore, config }) => {
     const revocation = await keyStore.revoke(keyId);
-    if (revocation === undefined) throw new CommandFailed(`There is no key ${printable(keyId)} in this database; keys list shows the ids.`);
+    if (revocation === undefined)
+      throw new CommandFailed(`There is no key ${printable(keyId)} in this database; keys list shows the ids.`);
     const { key, changed } = revocation;
     if (values.json === true) return json({ id: key.id, key_id: key.id, ...described(key, config), status: "revoked" });
     const name = `Key "${printable(key.name)}" (${key.id})`;
@@ -153,7 +165,9 @@ function parse<const T extends OptionTypes>(args: readonly string[], options: T)
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true });
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`${message.split(/\.\s|\n/)[0]?.replace(/\.$/, "")}. Add --help to see what is accepted.`, { cause });
+    throw new UsageError(`${message.split(/\.\s|\n/)[0]?.replace(/\.$/, "")}. Add --help to see what is accepted.`, {
+      cause,
+    });
   }
 }
 
@@ -201,7 +215,15 @@ function keyTable(listed: readonly ListedKey[], config: Config, nowMs: number): 
     ]),
   ];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => `${row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()}\n`).join("");
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, column) => cell.padEnd(widths[column]!))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
 }
 
 function perDay(cap: NanoUsd | undefined, fallback: NanoUsd): string {

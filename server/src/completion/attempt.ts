@@ -57,7 +57,7 @@ export async function attempt(candidate: Candidate, call: { operation: Operation
   let streaming = false;
   try {
     const response = await transport.send(provider.prepare(call.operation, call.document, candidate.model.id), controller.signal);
-    if (response.status !== 200) throw provider.readFault(response.status, response.headers, await readAll(response, MAX_FAULT_BYTES, provider.name));
+    if (response.status !== 200) throw provider.readFault(response.status, response.headers, await readFaultBody(response));
     if (!call.stream) return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
     const answer = await openStream(response, provider.name, () => signal.removeEventListener("abort", stop));
     streaming = true;
@@ -77,6 +77,22 @@ async function readAll(response: UpstreamResponse, limit: number, provider: stri
     chunks.push(chunk);
   }
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+}
+
+/** What came of a refusal's body. The status alone says that nothing was produced, so a body that is cut or endless changes nothing. */
+async function readFaultBody(response: UpstreamResponse): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response.body) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes > MAX_FAULT_BYTES) break;
+    }
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+  }
+  return Buffer.concat(chunks);
 }
 
 function readWhole(body: Buffer, operation: Operation, provider: string): WholeAnswer {

@@ -72,12 +72,12 @@ const LONGEST_NAME = 200;
  */
 export function buildModelCatalogue({ overrides, now }: ModelCatalogueOptions): ModelCatalogue {
   const overridden = new Map<string, CatalogueModel>();
-  for (const [origin, list] of [
+  for (const [origin, prices] of [
     ["brikk", PRICE_OVERRIDES],
     ["override", overrides],
   ] as const) {
-    for (const override of list)
-      overridden.set(keyOf(override.provider, override.model), modelOfOverride(override, origin, now()));
+    for (const price of prices)
+      overridden.set(keyOf(price.provider, price.model), modelOfOverride(price, origin, now()));
   }
 
   const found = new Map<string, CatalogueModel | undefined>();

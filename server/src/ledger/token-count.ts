@@ -86,7 +86,6 @@ export function createTokenCounter(limits: Partial<TokenCounterLimits> = {}): To
     const started = new Worker(new URL("./token-worker.ts", import.meta.url), {
       resourceLimits: { maxOldGenerationSizeMb: WORKER_MEMORY_MB },
     });
-    started.unref();
     started.on("message", ({ id, tokens }: CountResult) => {
       waiting.get(id)?.settle(tokens);
       atWork = undefined;
@@ -99,6 +98,8 @@ export function createTokenCounter(limits: Partial<TokenCounterLimits> = {}): To
       atWork = undefined;
       for (const job of waiting.values()) job.settle(undefined);
     });
+    // Last, because a listener for messages takes hold of the process again.
+    started.unref();
     return started;
   }
 

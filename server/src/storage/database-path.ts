@@ -18,16 +18,23 @@ export function databasePathOf(url: string): string {
 /** Makes the folder and the file if they are missing, for this user alone, and proves that both can be written. */
 export function prepareDatabaseFile(path: string): void {
   const folder = dirname(path);
-  attempt(`The folder ${folder} for the database cannot be created`, () => mkdirSync(folder, { recursive: true, mode: 0o700 }));
+  attempt(`The folder ${folder} for the database cannot be created`, () =>
+    mkdirSync(folder, { recursive: true, mode: 0o700 }),
+  );
   // The log and its index are made beside the file, so a writable file is not enough.
-  attempt(`The folder ${folder} of the database cannot be written to`, () => accessSync(folder, constants.W_OK | constants.X_OK));
+  attempt(`The folder ${folder} of the database cannot be written to`, () =>
+    accessSync(folder, constants.W_OK | constants.X_OK),
+  );
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
-    throw new StorageOpenError(`The database path ${path} is a folder. Set DATABASE_URL to a file inside it, such as sqlite:${path}/brikk.db.`);
+    throw new StorageOpenError(
+      `The database path ${path} is a folder. Set DATABASE_URL to a file inside it, such as sqlite:${path}/brikk.db.`,
+    );
   }
   attempt(`The database file ${path} cannot be written to`, () => {
     // Opening and closing a file that SQLite has open in this process would drop SQLite's locks (sqlite.org/howtocorrupt.html,
     // section 2.2), so a file that exists is only asked about.
-    closeSync(openSync(path, "a+", 0o600));
+    if (existsSync(path)) accessSync(path, constants.R_OK | constants.W_OK);
+    else createEmpty(path);
   });
 }
 
@@ -44,7 +51,10 @@ function attempt(what: string, act: () => void): void {
   try {
     act();
   } catch (cause) {
-    throw new StorageOpenError(`${what} (${reasonOf(cause)}). Give this user the right to write there, or set DATABASE_URL to another place.`, { cause });
+    throw new StorageOpenError(
+      `${what} (${reasonOf(cause)}). Give this user the right to write there, or set DATABASE_URL to another place.`,
+      { cause },
+    );
   }
 }
 

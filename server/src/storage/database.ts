@@ -34,10 +34,6 @@ export interface Database {
 /** The database cannot be reached: gone, full, locked, read-only or broken. Trying again later may help. */
 export class StorageUnavailable extends Error {
   override readonly name = "StorageUnavailable";
-
-  constructor(message: string, options?: { readonly cause?: unknown }) {
-    super(message, options);
-  }
 }
 
 export type Constraint = "unique" | "foreign-key" | "not-null" | "check" | "type" | "other";
@@ -61,8 +57,4 @@ export class StatementRejected extends Error {
 /** The database cannot be opened at all. The message names the place, what is wrong and what to do; fit for a person. */
 export class StorageOpenError extends Error {
   override readonly name = "StorageOpenError";
-
-  constructor(message: string, options?: { readonly cause?: unknown }) {
-    super(message, options);
-  }
 }

@@ -38,7 +38,10 @@ export function lockInstance(databasePath: string): InstanceLock {
         { cause },
       );
     }
-    throw new StorageOpenError(`The lock file ${lockPath} cannot be used. Delete it if no Brikk server runs, then start again.`, { cause });
+    throw new StorageOpenError(
+      `The lock file ${lockPath} cannot be used. Delete it if no Brikk server runs, then start again.`,
+      { cause },
+    );
   }
   let held = true;
   return {

@@ -15,7 +15,8 @@ const migrations: Readonly<Record<string, Migration>> = {
 export async function migrate(query: Kysely<Schema>): Promise<void> {
   const migrator = new Migrator({ db: query, provider: { getMigrations: async () => ({ ...migrations }) } });
   const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
+  // What the driver threw, passed on as it is.
+  if (error !== undefined) throw error as Error;
 }
 
 /** Names of migrations that the database has run and this version does not know: it was written by a newer one. */

@@ -75,7 +75,10 @@ function sharingTexts(statements: readonly Statement[]): { texts: string[]; call
 
 /** What is wrong and what to do, for the causes that a person can do something about (sqlite.org/rescode.html). */
 function openFault(cause: unknown): string {
-  const failure = cause instanceof StorageUnavailable ? (cause.cause as { sqliteCode?: number; message?: string } | undefined) : undefined;
+  const failure =
+    cause instanceof StorageUnavailable
+      ? (cause.cause as { sqliteCode?: number; message?: string } | undefined)
+      : undefined;
   switch (failure?.sqliteCode) {
     case 26:
     case 11:

@@ -106,7 +106,11 @@ class ThreadConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
-    const [result] = await this.#thread.post({ kind: "run", sql: query.sql, params: query.parameters as readonly SqlValue[] });
+    const [result] = await this.#thread.post({
+      kind: "run",
+      sql: query.sql,
+      params: query.parameters as readonly SqlValue[],
+    });
     if (result === undefined) return { rows: [] };
     return { rows: result.rows as R[], numAffectedRows: result.changes };
   }

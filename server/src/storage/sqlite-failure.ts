@@ -40,6 +40,7 @@ export function failureFrom(error: unknown): Failure {
   const message = error instanceof Error ? error.message : String(error);
   const code = sqliteCode(error);
   if (code !== undefined && UNAVAILABLE.has(code)) return { kind: "unavailable", message, sqliteCode: code };
-  if (code === SQLITE_CONSTRAINT) return { kind: "constraint", message, constraint: CONSTRAINTS.get(extendedCode(error) ?? 0) ?? "other" };
+  if (code === SQLITE_CONSTRAINT)
+    return { kind: "constraint", message, constraint: CONSTRAINTS.get(extendedCode(error) ?? 0) ?? "other" };
   return { kind: "rejected", message };
 }

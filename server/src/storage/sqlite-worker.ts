@@ -90,7 +90,9 @@ function setJournalToWal(opened: DatabaseSync, busyTimeoutMs: number): void {
     try {
       const mode = opened.prepare("pragma journal_mode = wal").get()?.["journal_mode"];
       if (mode === "wal") return;
-      throw new StatementFault(`The database stays in journal mode "${String(mode)}" where "wal" is needed; its file system may not allow shared memory.`);
+      throw new StatementFault(
+        `The database stays in journal mode "${String(mode)}" where "wal" is needed; its file system may not allow shared memory.`,
+      );
     } catch (error) {
       if (sqliteCode(error) !== SQLITE_BUSY || performance.now() > deadline) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
@@ -118,7 +120,9 @@ function rollBack(): void {
 function run(sql: string, params: readonly SqlValue[]): RunResult {
   const { statement, placeholders, givesRows } = prepare(sql);
   if (params.length !== placeholders) {
-    throw new StatementFault(`The statement has ${placeholders} placeholders but was given ${params.length} parameters: ${sql}`);
+    throw new StatementFault(
+      `The statement has ${placeholders} placeholders but was given ${params.length} parameters: ${sql}`,
+    );
   }
   const values = params.map((value, index) => bindable(value, index, sql));
   if (givesRows) {
@@ -137,8 +141,11 @@ function bindable(value: SqlValue, index: number, sql: string): string | bigint 
     if (Number.isSafeInteger(value)) return BigInt(value);
     throw new StatementFault(`Parameter ${index + 1} is ${value}, which is not a whole number: ${sql}`);
   }
-  if (value === null || typeof value === "string" || typeof value === "bigint" || value instanceof Uint8Array) return value;
-  throw new StatementFault(`Parameter ${index + 1} is of type ${typeof value}, which the database does not hold: ${sql}`);
+  if (value === null || typeof value === "string" || typeof value === "bigint" || value instanceof Uint8Array)
+    return value;
+  throw new StatementFault(
+    `Parameter ${index + 1} is of type ${typeof value}, which the database does not hold: ${sql}`,
+  );
 }
 
 /** Least recently used first, so that a caller who makes up SQL cannot grow the cache. */

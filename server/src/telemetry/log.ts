@@ -1,18 +1,39 @@
-import { pino, type Logger } from "pino";
+import { type DestinationStream, pino, type Logger } from "pino";
 import type { LogLevel } from "../config.ts";
 
 export type { Logger };
 
-/** JSON lines on stdout; coloured and short on a terminal. Never content, never a secret: callers pass only what may be read. */
-export function createLogger(options: { level: LogLevel; pretty: boolean }): Logger {
-  return pino({
+/** JSON lines; coloured and short on a terminal. Never content, never a secret: callers pass only what may be read. */
+export function createLogger(options: { level: LogLevel; pretty: boolean; destination?: DestinationStream }): Logger {
+  const settings = {
     level: options.level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
-    formatters: { level: (label) => ({ level: label }) },
-    serializers: { error: describeError },
-    ...(options.pretty && { transport: { target: "pino-pretty", options: { colorize: true, translateTime: "HH:MM:ss.l", ignore: "pid,hostname", singleLine: true } } }),
-  });
+    formatters: { level: (label: string) => ({ level: label }) },
+    serializers: { error: (thrown: unknown) => describeError(thrown) },
+  };
+  if (options.pretty) {
+    // A transport writes the level's name itself, and refuses a formatter that does.
+    const { formatters: _, ...plain } = settings;
+    return pino({ ...plain, transport: { target: "pino-pretty", options: { colorize: true, translateTime: "HH:MM:ss.l", ignore: "pid,hostname", singleLine: true } } });
+  }
+  return options.destination ? pino(settings, options.destination) : pino(settings);
+}
+
+const LOG_BUFFER_BYTES = 4_096;
+const LOG_FLUSH_MS = 200;
+
+/**
+ * The process's own log: stdout, written in blocks, since a write for each line costs a request more than its parsing. Lines
+ * wait 200 ms at most; what waits is written when the process ends in any way but a kill.
+ */
+export function openProcessLog(): DestinationStream {
+  const stdout = pino.destination({ dest: 1, sync: false, minLength: LOG_BUFFER_BYTES });
+  // Whoever read the log is gone; the gateway goes on without a log rather than stop.
+  stdout.on("error", () => {});
+  setInterval(() => stdout.flush(), LOG_FLUSH_MS).unref();
+  process.on("exit", () => stdout.flushSync());
+  return stdout;
 }
 
 interface LoggedError {

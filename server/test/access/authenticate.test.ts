@@ -35,7 +35,8 @@ async function refusal(authenticate: Parts["open"], headers: CredentialHeaders, 
     assert.equal(error.code, code);
     for (const sent of [headers.authorization ?? "", headers["x-brikk-api-key"] ?? ""].flat()) {
       const secret = sent.split(" ").at(-1) ?? "";
-      if (secret.length > 15) assert.ok(!error.message.includes(secret.slice(0, 13)), "the message holds more than the prefix");
+      if (secret.length > 15)
+        assert.ok(!error.message.includes(secret.slice(0, 13)), "the message holds more than the prefix");
     }
     return error.message;
   }
@@ -50,7 +51,13 @@ const mistyped = (secret: Secret): string => `${secret.slice(0, -1)}${secret.end
 test("a known secret is admitted synchronously through either header, whatever the scheme's case", async (t) => {
   const { strict, open, key, secret } = await setUp(t);
   for (const authenticate of [strict, open]) {
-    for (const headers of [own(secret), own(` ${secret} `), { "x-brikk-api-key": [secret, secret] }, bearer(secret), { authorization: `bEARER   ${secret} ` }]) {
+    for (const headers of [
+      own(secret),
+      own(` ${secret} `),
+      { "x-brikk-api-key": [secret, secret] },
+      bearer(secret),
+      { authorization: `bEARER   ${secret} ` },
+    ]) {
       assert.equal(authenticate(headers), authenticate(own(secret)));
       assert.deepEqual(authenticate(headers), key);
     }
@@ -69,7 +76,14 @@ test("X-Brikk-API-Key wins over Authorization, for better and for worse", async 
 
 test("a caller without a key is anonymous where that is allowed, and told how to send one where not", async (t) => {
   const { strict, open, anonymousKey } = await setUp(t);
-  for (const headers of [{}, own(""), own("  "), { authorization: "" }, { authorization: "Bearer" }, { authorization: "Bearer " }]) {
+  for (const headers of [
+    {},
+    own(""),
+    own("  "),
+    { authorization: "" },
+    { authorization: "Bearer" },
+    { authorization: "Bearer " },
+  ]) {
     assert.deepEqual(open(headers), anonymousKey);
     assert.match(await refusal(strict, headers, "missing_api_key"), /No API key was sent.*X-Brikk-API-Key/);
   }
@@ -77,7 +91,12 @@ test("a caller without a key is anonymous where that is allowed, and told how to
 
 test("what SDKs send when they have no key is anonymous where that is allowed, else invalid", async (t) => {
   const { strict, open, anonymousKey } = await setUp(t);
-  for (const headers of [bearer("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"), bearer("unused"), { authorization: "Basic dXNlcjpwYXNz" }, { authorization: "Bearerunused" }]) {
+  for (const headers of [
+    bearer("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    bearer("unused"),
+    { authorization: "Basic dXNlcjpwYXNz" },
+    { authorization: "Bearerunused" },
+  ]) {
     assert.deepEqual(open(headers), anonymousKey);
     assert.match(await refusal(strict, headers, "invalid_api_key"), /is not a key of this gateway/);
   }
@@ -89,7 +108,10 @@ test("what was meant as a key of this gateway is never passed over as anonymous"
     assert.match(await refusal(authenticate, bearer(mistyped(secret)), "invalid_api_key"), /mistyped or cut off/);
     assert.match(await refusal(authenticate, bearer(secret.slice(0, 30)), "invalid_api_key"), /mistyped or cut off/);
     assert.match(await refusal(authenticate, bearer("brikk_"), "invalid_api_key"), /mistyped or cut off/);
-    assert.match(await refusal(authenticate, own("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "invalid_api_key"), /not a key of this gateway/);
+    assert.match(
+      await refusal(authenticate, own("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "invalid_api_key"),
+      /not a key of this gateway/,
+    );
     assert.match(await refusal(authenticate, bearer(key.id), "invalid_api_key"), /public id of a key, not its secret/);
     const stranger = newSecret();
     const said = await refusal(authenticate, bearer(stranger), "invalid_api_key");
@@ -162,7 +184,10 @@ test("the anonymous key's newest state counts: its caps may change and it may be
   const { open, database, keyRing, anonymousKey } = await setUp(t);
   const change = (set: string) =>
     database.transact([
-      { sql: `update api_keys set ${set}, revision = (select max(revision) + 1 from api_keys) where id = ?`, params: [anonymousKey.id] },
+      {
+        sql: `update api_keys set ${set}, revision = (select max(revision) + 1 from api_keys) where id = ?`,
+        params: [anonymousKey.id],
+      },
     ]);
   await change("hard_cap_nano_usd = 7");
   await keyRing.refresh();

@@ -11,7 +11,10 @@ test("no choice of caps leads to a soft cap above the hard cap that holds, nor t
   const amount = fc.option(fc.integer({ min: 0, max: 20 }), { nil: undefined });
   fc.assert(
     fc.property(amount, amount, (soft, hard) => {
-      const asked: Caps = { ...(soft !== undefined && { softCap: usd(soft) }), ...(hard !== undefined && { hardCap: usd(hard) }) };
+      const asked: Caps = {
+        ...(soft !== undefined && { softCap: usd(soft) }),
+        ...(hard !== undefined && { hardCap: usd(hard) }),
+      };
       const choice = chooseCaps(asked, defaults);
       if (choice.kind === "contradictory") return assert.ok(soft !== undefined && soft > (hard ?? 10));
       assert.ok((choice.caps.softCap ?? defaults.softCap) <= (choice.caps.hardCap ?? defaults.hardCap));
@@ -22,7 +25,10 @@ test("no choice of caps leads to a soft cap above the hard cap that holds, nor t
 });
 
 test("a hard cap alone, below the default soft cap, brings the soft cap down with it", () => {
-  assert.deepEqual(chooseCaps({ hardCap: usd(3) }, defaults), { kind: "fitting", caps: { softCap: usd(3), hardCap: usd(3) } });
+  assert.deepEqual(chooseCaps({ hardCap: usd(3) }, defaults), {
+    kind: "fitting",
+    caps: { softCap: usd(3), hardCap: usd(3) },
+  });
   assert.deepEqual(chooseCaps({ hardCap: usd(7) }, defaults), { kind: "fitting", caps: { hardCap: usd(7) } });
 });
 
@@ -30,5 +36,7 @@ test("a soft cap above the hard cap is refused with both numbers", () => {
   const own = chooseCaps({ softCap: usd(8), hardCap: usd(7) }, defaults);
   assert.ok(own.kind === "contradictory" && /8 USD is above the hard cap of 7 USD/.test(own.reason));
   const fallback = chooseCaps({ softCap: usd(11) }, defaults);
-  assert.ok(fallback.kind === "contradictory" && /11 USD is above the default hard cap of 10 USD/.test(fallback.reason));
+  assert.ok(
+    fallback.kind === "contradictory" && /11 USD is above the default hard cap of 10 USD/.test(fallback.reason),
+  );
 });

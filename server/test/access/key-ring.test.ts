@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mock, test, type TestContext } from "node:test";
-import { createKeyRing, type FoundKey } from "../../src/access/key-ring.ts";
+import { createKeyRing } from "../../src/access/key-ring.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { hashSecret, newSecret } from "../../src/access/secret.ts";
 import { BrikkError } from "../../src/errors.ts";
@@ -31,7 +31,11 @@ async function setUp(t: TestContext) {
   const clock = createTestClock();
   const counted = counting(database);
   const failures: unknown[] = [];
-  const keyRing = createKeyRing({ database: counted.database, clock, onRefreshFailed: (error) => failures.push(error) });
+  const keyRing = createKeyRing({
+    database: counted.database,
+    clock,
+    onRefreshFailed: (error) => failures.push(error),
+  });
   t.after(() => keyRing.stop());
   /** A store in another process, as the command line's is. */
   const otherProcess = createKeyStore({ database: elsewhere, clock });
@@ -68,7 +72,7 @@ test("a key revoked by another process is known as revoked after the next refres
   await keyRing.refresh();
   const found = keyRing.find(hashSecret(secret));
   assert.ok(found !== undefined && !isPromise(found));
-  assert.equal((found as FoundKey).key.state.kind, "revoked");
+  assert.equal(found.key.state.kind, "revoked");
 });
 
 test("polls run twice a second, find changes, survive failures and end with stop()", async (t) => {
@@ -109,8 +113,12 @@ test("any number of unknown secrets at once cost two queries, and all get their 
   await keyRing.start();
   const { secret } = await otherProcess.create({ name: "among them" });
   const before = queries();
-  const hashes = [...Array.from({ length: 500 }, () => hashSecret(newSecret())), hashSecret(secret), hashSecret(secret)];
-  const answers = await Promise.all(hashes.map((hash) => keyRing.find(hash)));
+  const hashes = [
+    ...Array.from({ length: 500 }, () => hashSecret(newSecret())),
+    hashSecret(secret),
+    hashSecret(secret),
+  ];
+  const answers = await Promise.all(hashes.map(async (hash) => keyRing.find(hash)));
   assert.equal(queries() - before, 2);
   assert.equal(answers.filter((answer) => answer !== undefined).length, 2);
 });
@@ -174,7 +182,7 @@ test("remembered unknown secrets are bounded: the oldest is asked about again", 
   await keyRing.start();
   const oldest = hashSecret(newSecret());
   await keyRing.find(oldest);
-  await Promise.all(Array.from({ length: 10_000 }, (_, n) => keyRing.find(`unknown ${n}`)));
+  await Promise.all(Array.from({ length: 10_000 }, async (_, n) => keyRing.find(`unknown ${n}`)));
   const before = queries();
   assert.equal(keyRing.find("unknown 9999"), undefined);
   assert.equal(await keyRing.find(oldest), undefined);

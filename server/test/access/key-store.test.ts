@@ -20,7 +20,13 @@ async function setUp(t: TestContext) {
 test("a created key carries what was asked for and a valid secret; what was not asked for follows the settings", async (t) => {
   const { keyStore, clock, changes } = await setUp(t);
   const expiresAtMs = clock.now() + 1_000;
-  const { key, secret } = await keyStore.create({ name: "all", softCap: nanoUsd(5n), hardCap: nanoUsd(2n ** 60n), rateLimitPerMin: 7, expiresAtMs });
+  const { key, secret } = await keyStore.create({
+    name: "all",
+    softCap: nanoUsd(5n),
+    hardCap: nanoUsd(2n ** 60n),
+    rateLimitPerMin: 7,
+    expiresAtMs,
+  });
   assert.match(key.id, /^bk_[0-9A-Za-z]{12}$/);
   assert.equal(parseSecret(secret), secret);
   assert.deepEqual(key, {
@@ -72,7 +78,7 @@ test("revoking is for good, keeps its first moment, and says when there is no su
   clock.advance(50);
   const second = await keyStore.revoke(key.id);
   assert.deepEqual(second, { key: first?.key, changed: false });
-  assert.equal(keyStatusAt(first!.key, clock.now()), "revoked");
+  assert.equal(keyStatusAt(first.key, clock.now()), "revoked");
   assert.equal(await keyStore.revoke("bk_000000000000"), undefined);
   assert.equal(changes.length, 2);
 });
@@ -89,7 +95,11 @@ test("the anonymous key is made once, whoever asks and how often", async (t) => 
   const elsewhere = await openDatabase({ url });
   t.after(() => elsewhere.close());
   const other = createKeyStore({ database: elsewhere, clock });
-  const made = await Promise.all([keyStore.ensureAnonymousKey(), other.ensureAnonymousKey(), keyStore.ensureAnonymousKey()]);
+  const made = await Promise.all([
+    keyStore.ensureAnonymousKey(),
+    other.ensureAnonymousKey(),
+    keyStore.ensureAnonymousKey(),
+  ]);
   for (const key of made) assert.deepEqual(key, made[0]);
   assert.equal(made[0].id, ANONYMOUS_KEY_ID);
   assert.equal((await keyStore.list()).length, 1);
@@ -101,7 +111,9 @@ test("every change has a revision of its own, higher than all before, with two p
   const elsewhere = await openDatabase({ url });
   t.after(() => elsewhere.close());
   const other = createKeyStore({ database: elsewhere, clock });
-  const made = await Promise.all(Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? keyStore : other).create({ name: `k${n}` })));
+  const made = await Promise.all(
+    Array.from({ length: 20 }, (_, n) => (n % 2 === 0 ? keyStore : other).create({ name: `k${n}` })),
+  );
   await Promise.all(made.slice(0, 10).map(({ key }, n) => (n % 2 === 0 ? other : keyStore).revoke(key.id)));
   const rows = await database.query.selectFrom("api_keys").select(["revision", "status"]).orderBy("revision").execute();
   assert.equal(new Set(rows.map((row) => row.revision)).size, 20);

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { hashSecret, looksLikeSecret, newSecret, parseSecret, secretPrefix } from "../../src/access/secret.ts";
 
-const BASE62 = [..."0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"];
+const BASE62 = Array.from("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
 const index = fc.integer({ min: 6, max: 51 });
 
 test("a new secret is brikk_ with 40 random characters and 6 of checksum, and is accepted", () => {
@@ -34,7 +34,10 @@ test("any two neighbours that changed places are noticed", () => {
     fc.property(fc.integer({ min: 6, max: 50 }), (at) => {
       const secret = newSecret();
       fc.pre(secret[at] !== secret[at + 1]);
-      assert.equal(parseSecret(`${secret.slice(0, at)}${secret[at + 1]}${secret[at]}${secret.slice(at + 2)}`), undefined);
+      assert.equal(
+        parseSecret(`${secret.slice(0, at)}${secret[at + 1]}${secret[at]}${secret.slice(at + 2)}`),
+        undefined,
+      );
     }),
   );
 });
@@ -42,7 +45,14 @@ test("any two neighbours that changed places are noticed", () => {
 test("a secret that is cut off, drawn out, or in other letters is noticed", () => {
   const secret = newSecret();
   fc.assert(fc.property(fc.nat(51), (length) => assert.equal(parseSecret(secret.slice(0, length)), undefined)));
-  for (const text of [`${secret}a`, ` ${secret}`, `${secret}\n`, secret.toUpperCase(), secret.replace("brikk_", "brick_"), ""]) {
+  for (const text of [
+    `${secret}a`,
+    ` ${secret}`,
+    `${secret}\n`,
+    secret.toUpperCase(),
+    secret.replace("brikk_", "brick_"),
+    "",
+  ]) {
     assert.equal(parseSecret(text), undefined);
   }
 });

@@ -9,6 +9,7 @@ import {
   type KindRates,
   parseUsdPerMillion,
   type Rates,
+  type RateTier,
   rateOfUsdPerMillion,
 } from "../../src/ledger/rates.ts";
 import { NO_USAGE, readWireUsage, type Usage } from "../../src/ledger/usage.ts";
@@ -98,6 +99,10 @@ const kindRates: fc.Arbitrary<KindRates> = fc.record({
   audioInput: rate,
   audioOutput: rate,
 });
+function randomRates(base: KindRates, fee: bigint, tiers: readonly RateTier[] | null): Rates {
+  const rates: Rates = { version: "random", perRequest: nanoUsd(fee), ...base };
+  return tiers ? { ...rates, tiers } : rates;
+}
 const anyRates: fc.Arbitrary<Rates> = fc
   .tuple(
     kindRates,
@@ -109,7 +114,7 @@ const anyRates: fc.Arbitrary<Rates> = fc
       }),
     ),
   )
-  .map(([base, fee, tiers]) => ({ version: "random", perRequest: nanoUsd(fee), ...base, ...(tiers && { tiers }) }));
+  .map(([base, fee, tiers]) => randomRates(base, fee, tiers));
 const tokens = fc.oneof(fc.nat(2_000_000), fc.nat(300));
 const anyUsage: fc.Arbitrary<Usage> = fc.record({
   freshInputTokens: tokens,

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { test } from "node:test";
 import fc from "fast-check";
 import { countTokens } from "gpt-tokenizer/encoding/o200k_base";
@@ -99,6 +101,16 @@ test("a count that is out of time becomes the estimate, and the next call is ser
   } finally {
     await counter.close();
   }
+});
+
+test("an idle worker does not keep the process alive", async () => {
+  const module = JSON.stringify(new URL("../../src/ledger/token-count.ts", import.meta.url).href);
+  const script = `const { createTokenCounter } = await import(${module}); await createTokenCounter().count(["hello"]);`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", script], {
+    stdio: "ignore",
+    timeout: 60_000,
+  });
+  assert.deepEqual(await once(child, "exit"), [0, null]);
 });
 
 test("the estimate stays near the tokenizer's count for prose in the panel's languages and for code", () => {

@@ -69,11 +69,15 @@ test("what cannot be billed by is refused rather than guessed", () => {
   for (const wire of [undefined, null, "usage", 12, [], {}, { completion_tokens: 4 }])
     assert.equal(readWireUsage(wire), undefined);
   for (const figure of absurd) {
-    assert.equal(readWireUsage({ prompt_tokens: figure, completion_tokens: 1 }), undefined, `prompt ${String(figure)}`);
+    assert.equal(
+      readWireUsage({ prompt_tokens: figure, completion_tokens: 1 }),
+      undefined,
+      `prompt ${JSON.stringify(figure)}`,
+    );
     assert.equal(
       readWireUsage({ prompt_tokens: 1, completion_tokens: figure }),
       undefined,
-      `completion ${String(figure)}`,
+      `completion ${JSON.stringify(figure)}`,
     );
   }
 });

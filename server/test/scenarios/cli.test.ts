@@ -26,7 +26,12 @@ function setUp(t: TestContext) {
   const brikkWith = (environment: Record<string, string>, ...args: string[]): Promise<Ran> =>
     new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [fileURLToPath(sourceUrl("cli.ts")), ...args], {
-        env: { PATH: process.env["PATH"], DATABASE_URL: url, ...environment, NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] ?? "" },
+        env: {
+          PATH: process.env["PATH"],
+          DATABASE_URL: url,
+          ...environment,
+          NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] ?? "",
+        },
       });
       let stdout = "";
       let stderr = "";
@@ -57,7 +62,21 @@ interface PrintedKey {
 test("a key's life: made with its secret shown once, listed without it, revoked once and for all", async (t) => {
   const { brikk } = setUp(t);
   const made = await printed<PrintedKey & Record<string, unknown>>(
-    brikk("keys", "create", "--name", "demo", "--soft-cap-usd", "0.5", "--hard-cap-usd", "1.25", "--rate-limit-per-min", "7", "--expires-in-days", "2", "--json"),
+    brikk(
+      "keys",
+      "create",
+      "--name",
+      "demo",
+      "--soft-cap-usd",
+      "0.5",
+      "--hard-cap-usd",
+      "1.25",
+      "--rate-limit-per-min",
+      "7",
+      "--expires-in-days",
+      "2",
+      "--json",
+    ),
   );
   assert.match(made.id, /^bk_[0-9A-Za-z]{12}$/);
   assert.match(made.key, /^brikk_[0-9A-Za-z]{46}$/);
@@ -71,15 +90,21 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
     hard_cap_usd: 1.25,
     rate_limit_per_min: 7,
     created_at: createdAt,
-    expires_at: new Date(Date.parse(createdAt) + 2 * 86_400_000).toISOString(),
+    expires_at: made["expires_at"],
   });
+  // The end is counted from the moment of asking, which is a little before the key is stored.
+  const livesMs = Date.parse(String(made["expires_at"])) - Date.parse(createdAt);
+  assert.ok(livesMs <= 2 * 86_400_000 && livesMs > 2 * 86_400_000 - 60_000, `lives for ${livesMs} ms`);
 
   const listing = await brikk("keys", "list", "--json");
   assert.ok(!listing.stdout.includes(made.key));
   const [listed] = JSON.parse(listing.stdout) as PrintedKey[];
   assert.equal(listed?.status, "active");
   assert.deepEqual(listed?.prefixes, [made.key.slice(0, 12)]);
-  assert.match((await brikk("keys", "list")).stdout, new RegExp(`${made.id}  demo +active +${made.key.slice(0, 12)}\\.\\.\\. +\\$0\\.50 +\\$1\\.25 +7 `));
+  assert.match(
+    (await brikk("keys", "list")).stdout,
+    new RegExp(`${made.id}  demo +active +${made.key.slice(0, 12)}\\.\\.\\. +\\$0\\.50 +\\$1\\.25 +7 `),
+  );
 
   const revoked = await printed<PrintedKey>(brikk("keys", "revoke", made.id, "--json"));
   assert.equal(revoked.status, "revoked");
@@ -89,7 +114,13 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
 
 test("what people read says that the secret is shown once and gives a curl line that holds it", async (t) => {
   const { brikkWith } = setUp(t);
-  const { code, stdout } = await brikkWith({ PORT: "9123", BRIKK_DEFAULT_HARD_CAP_USD: "20" }, "keys", "create", "--name", "Ana's laptop");
+  const { code, stdout } = await brikkWith(
+    { PORT: "9123", BRIKK_DEFAULT_HARD_CAP_USD: "20" },
+    "keys",
+    "create",
+    "--name",
+    "Ana's laptop",
+  );
   assert.equal(code, 0);
   const secret = /brikk_[0-9A-Za-z]{46}/.exec(stdout)?.[0];
   assert.ok(secret !== undefined);
@@ -127,7 +158,10 @@ test("while a server runs, a key made by the command line works at once and a re
 async function answered(...args: string[]): Promise<Ran> {
   let stdout = "";
   let stderr = "";
-  const code = await runCli(args, { stdout: { write: (text) => (stdout += text) }, stderr: { write: (text) => (stderr += text) } });
+  const code = await runCli(args, {
+    stdout: { write: (text) => (stdout += text) },
+    stderr: { write: (text) => (stderr += text) },
+  });
   return { code, stdout, stderr };
 }
 
@@ -205,7 +239,7 @@ test("what cannot be done is one sentence and exit code 1", async (t) => {
   const cases: readonly [Promise<Ran>, RegExp][] = [
     [brikk("keys", "revoke", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikkWith({ PORT: "many" }, "keys", "list"), /PORT is "many"/],
-    [brikkWith({ DATABASE_URL: `sqlite:${join(path, "..")}` }, "keys", "list"), /is a folder/],
+    [brikkWith({ DATABASE_URL: `sqlite:${join(path, "..", "..")}` }, "keys", "list"), /is a folder/],
   ];
   for (const [running, said] of cases) {
     const { code, stdout, stderr } = await running;

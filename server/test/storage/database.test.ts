@@ -3,7 +3,12 @@ import { DatabaseSync } from "node:sqlite";
 import { test } from "node:test";
 import type { Worker } from "node:worker_threads";
 import fc from "fast-check";
-import { ConstraintViolation, type SqlValue, StatementRejected, StorageUnavailable } from "../../src/storage/database.ts";
+import {
+  ConstraintViolation,
+  type SqlValue,
+  StatementRejected,
+  StorageUnavailable,
+} from "../../src/storage/database.ts";
 import { databaseOver, openDatabase } from "../../src/storage/open-database.ts";
 import { countPlaceholders } from "../../src/storage/placeholders.ts";
 import { SqliteThread, startSqliteWorker } from "../../src/storage/sqlite-thread.ts";
@@ -26,7 +31,11 @@ test("a transaction whose second statement fails leaves nothing of the first", a
 
 test("each statement of a transaction gives its own rows and sees those before it", async (t) => {
   const { database } = await scratchDatabase(t);
-  const rows = await database.transact([addKey("a", 1), COUNT_KEYS, { sql: "update api_keys set revision = ? returning id, revision", params: [9] }]);
+  const rows = await database.transact([
+    addKey("a", 1),
+    COUNT_KEYS,
+    { sql: "update api_keys set revision = ? returning id, revision", params: [9] },
+  ]);
   assert.deepEqual(rows, [[], [{ n: 1n }], [{ id: "a", revision: 9n }]]);
   assert.deepEqual(await database.transact([]), []);
 });
@@ -55,7 +64,10 @@ const refusedParameters: readonly [string, unknown[]][] = [
 for (const [what, params] of refusedParameters) {
   test(`parameters are refused, and nothing is written, for ${what}`, async (t) => {
     const { database } = await scratchDatabase(t);
-    await assert.rejects(database.transact([addKey("x", 1), { sql: ADD_KEY, params: params as SqlValue[] }]), StatementRejected);
+    await assert.rejects(
+      database.transact([addKey("x", 1), { sql: ADD_KEY, params: params as SqlValue[] }]),
+      StatementRejected,
+    );
     assert.deepEqual(await database.all(COUNT_KEYS), [{ n: 0n }]);
   });
 }
@@ -68,7 +80,18 @@ test("SQL that is wrong, or uses named or numbered placeholders, is refused as a
 });
 
 test("placeholders are counted outside of literals, quoted names and comments only", () => {
-  const silent = fc.constantFrom("'it''s ?'", '"a ""?"" b"', "`?`", "[?]", "-- ?\n", "/* ?\n? */", "x", ", ", " = ", "'?'");
+  const silent = fc.constantFrom(
+    "'it''s ?'",
+    '"a ""?"" b"',
+    "`?`",
+    "[?]",
+    "-- ?\n",
+    "/* ?\n? */",
+    "x",
+    ", ",
+    " = ",
+    "'?'",
+  );
   fc.assert(
     fc.property(fc.array(fc.oneof(silent, fc.constant("?"))), (pieces) => {
       assert.equal(countPlaceholders(pieces.join(" ")), pieces.filter((piece) => piece === "?").length);
@@ -82,10 +105,16 @@ test("every kind of constraint is named", async (t) => {
     ["insert into api_keys (id, name, status, created_at_ms, revision) values ('a', 'a', 'odd', 0, 1)", "check"],
     ["insert into api_keys (id, status, created_at_ms, revision) values ('a', 'active', 0, 1)", "not-null"],
     ["insert into api_keys (id, name, status, created_at_ms, revision) values ('a', 'a', 'active', 'noon', 1)", "type"],
-    ["insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms) values ('h', 'nobody', 'p', 0)", "foreign-key"],
+    [
+      "insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms) values ('h', 'nobody', 'p', 0)",
+      "foreign-key",
+    ],
   ];
   for (const [sql, constraint] of cases) {
-    await assert.rejects(database.all({ sql, params: [] }), (error) => error instanceof ConstraintViolation && error.constraint === constraint);
+    await assert.rejects(
+      database.all({ sql, params: [] }),
+      (error) => error instanceof ConstraintViolation && error.constraint === constraint,
+    );
   }
 });
 
@@ -96,7 +125,10 @@ test("a batch never lands inside an open builder transaction, whose end it outli
   const seen: string[] = [];
   await assert.rejects(
     database.query.transaction().execute(async (transaction) => {
-      await transaction.insertInto("api_keys").values({ id: "inside", name: "", status: "active", created_at_ms: 0, revision: 1 }).execute();
+      await transaction
+        .insertInto("api_keys")
+        .values({ id: "inside", name: "", status: "active", created_at_ms: 0, revision: 1 })
+        .execute();
       batch = database.transact([addKey("batch", 2)]).then(() => seen.push("batch"));
       read = database.all(COUNT_KEYS).then((rows) => seen.push(`read ${String(rows[0]?.["n"])}`));
       await transaction.selectFrom("api_keys").selectAll().execute();
@@ -118,7 +150,10 @@ test("builder transactions, batches and reads from many callers all end and keep
       if (index % 3 === 1) return database.all(COUNT_KEYS);
       return database.query.transaction().execute(async (transaction) => {
         const row = { name: "", status: "active", created_at_ms: 0, revision: index + 1 } as const;
-        await transaction.insertInto("api_keys").values({ ...row, id: `k${index}` }).execute();
+        await transaction
+          .insertInto("api_keys")
+          .values({ ...row, id: `k${index}` })
+          .execute();
         await transaction.updateTable("api_keys").set({ name: "done" }).where("id", "=", `k${index}`).execute();
       });
     }),
@@ -130,15 +165,20 @@ test("a statement that fails inside a builder transaction leaves the connection 
   const { database } = await scratchDatabase(t);
   await database.transact([addKey("a", 1), addKey("b", 2)]);
   await assert.rejects(
-    database.query.transaction().execute((transaction) =>
-      transaction.insertInto("api_keys").values({ id: "a", name: "", status: "active", created_at_ms: 0, revision: 3 }).execute(),
-    ),
+    database.query
+      .transaction()
+      .execute((transaction) =>
+        transaction
+          .insertInto("api_keys")
+          .values({ id: "a", name: "", status: "active", created_at_ms: 0, revision: 3 })
+          .execute(),
+      ),
     ConstraintViolation,
   );
   const result = await database.query.updateTable("api_keys").set({ name: "n" }).executeTakeFirst();
   assert.equal(result.numUpdatedRows, 2n);
   await assert.rejects(async () => {
-    for await (const row of database.query.selectFrom("api_keys").selectAll().stream()) assert.fail(String(row));
+    for await (const row of database.query.selectFrom("api_keys").selectAll().stream()) assert.fail(row.id);
   }, StatementRejected);
 });
 
@@ -161,7 +201,10 @@ test("a write lock that another process does not give up is StorageUnavailable, 
   t.after(() => other.close());
   other.exec("begin immediate");
   await assert.rejects(database.transact([addKey("a", 1)]), StorageUnavailable);
-  await assert.rejects(database.query.transaction().execute(async () => {}), StorageUnavailable);
+  await assert.rejects(
+    database.query.transaction().execute(async () => {}),
+    StorageUnavailable,
+  );
   assert.deepEqual(await database.all(COUNT_KEYS), [{ n: 0n }]);
   other.exec("rollback");
   await database.transact([addKey("a", 1)]);
@@ -225,7 +268,12 @@ test("commits are fsynced: the log is write-ahead and synchronous is full", asyn
 test("more different statements than are kept prepared all work", async (t) => {
   const { database } = await scratchDatabase(t);
   for (const round of [1, 2]) {
-    const rows = await database.transact(Array.from({ length: 600 }, (_, index) => ({ sql: `select ${index} * ? as n`, params: [round] })));
-    assert.deepEqual(rows.map(([row]) => row?.["n"]), Array.from({ length: 600 }, (_, index) => BigInt(index * round)));
+    const rows = await database.transact(
+      Array.from({ length: 600 }, (_, index) => ({ sql: `select ${index} * ? as n`, params: [round] })),
+    );
+    assert.deepEqual(
+      rows.map(([row]) => row?.["n"]),
+      Array.from({ length: 600 }, (_, index) => BigInt(index * round)),
+    );
   }
 });

@@ -18,7 +18,10 @@ test("a second server on the same file is refused with the file's name, and its 
   const lock = lockInstance(path);
   t.after(() => lock.release());
   for (const _ of [1, 2, 3]) {
-    assert.throws(() => lockInstance(path), (error) => error instanceof AlreadyRunning && error.message.includes(path));
+    assert.throws(
+      () => lockInstance(path),
+      (error) => error instanceof AlreadyRunning && error.message.includes(path),
+    );
   }
 });
 
@@ -63,5 +66,8 @@ test("the command line can use the database while a server holds the lock", asyn
 test("a lock file that is something else is named", (t) => {
   const path = join(scratchFolder(t), "brikk.db");
   writeFileSync(`${path}.lock`, "not a lock ".repeat(1_000));
-  assert.throws(() => lockInstance(path), (error) => error instanceof StorageOpenError && error.message.includes(`${path}.lock`));
+  assert.throws(
+    () => lockInstance(path),
+    (error) => error instanceof StorageOpenError && error.message.includes(`${path}.lock`),
+  );
 });

@@ -36,9 +36,15 @@ test("a missing folder is made for this user alone, and so is the file", async (
 
 test("migrations run twice change nothing the second time", async (t) => {
   const { database, url } = await scratchDatabase(t);
-  const schema = { sql: "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by name", params: [] };
+  const schema = {
+    sql: "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by name",
+    params: [],
+  };
   const before = await database.all(schema);
-  await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', 'a', 'active', 0, 1)", params: [] });
+  await database.all({
+    sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', 'a', 'active', 0, 1)",
+    params: [],
+  });
   const again = await openDatabase({ url });
   t.after(() => again.close());
   assert.deepEqual(await again.all(schema), before);
@@ -47,31 +53,49 @@ test("migrations run twice change nothing the second time", async (t) => {
   assert.deepEqual(tables.sort(), TABLES);
 });
 
-test("four processes that open a new database at once all succeed and migrate it once", async (t) => {
-  const url = `sqlite:${scratchFolder(t)}/data/brikk.db`;
+test("four processes that open new databases at once all succeed and migrate each once", async (t) => {
+  const folder = scratchFolder(t);
+  const urls = Array.from({ length: 8 }, (_, n) => `sqlite:${folder}/data-${n}/brikk.db`);
   const children = Array.from({ length: 4 }, (_, n) =>
     runChild(
       t,
-      `import { openDatabase } from ${JSON.stringify(sourceUrl("storage/open-database.ts"))};
-       const database = await openDatabase({ url: ${JSON.stringify(url)} });
-       await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values (?, '', 'active', 0, ?)", params: ["k${n}", ${n}] });
-       await database.close();`,
+      `import { existsSync } from "node:fs";
+       import { openDatabase } from ${JSON.stringify(sourceUrl("storage/open-database.ts"))};
+       console.log("ready");
+       while (!existsSync(${JSON.stringify(join(folder, "go"))}));
+       for (const url of ${JSON.stringify(urls)}) {
+         const database = await openDatabase({ url });
+         await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values (?, '', 'active', 0, ?)", params: ["k${n}", ${n}] });
+         await database.close();
+       }`,
     ),
   );
+  for (const child of children) await child.line();
+  writeFileSync(join(folder, "go"), "");
   for (const child of children) {
     const { code, stderr } = await child.ended;
     assert.equal(code, 0, stderr);
   }
-  const database = await openDatabase({ url });
-  t.after(() => database.close());
-  assert.deepEqual(await database.all({ sql: "select name from kysely_migration", params: [] }), [{ name: "0001-keys-and-usage" }]);
-  assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 4);
+  for (const url of urls) {
+    const database = await openDatabase({ url });
+    t.after(() => database.close());
+    assert.deepEqual(await database.all({ sql: "select name from kysely_migration", params: [] }), [
+      { name: "0001-keys-and-usage" },
+    ]);
+    assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 4);
+  }
 });
 
 test("every table holds its columns to their types", async (t) => {
   const { database } = await scratchDatabase(t);
-  const rows = await database.all({ sql: "select name, strict from pragma_table_list where name in (?, ?, ?, ?) order by name", params: TABLES });
-  assert.deepEqual(rows, TABLES.map((name) => ({ name, strict: 1n })));
+  const rows = await database.all({
+    sql: "select name, strict from pragma_table_list where name in (?, ?, ?, ?) order by name",
+    params: TABLES,
+  });
+  assert.deepEqual(
+    rows,
+    TABLES.map((name) => ({ name, strict: 1n })),
+  );
 });
 
 const refused = (url: string, ...said: RegExp[]) =>
@@ -84,7 +108,10 @@ const refused = (url: string, ...said: RegExp[]) =>
 
 test("a database that a newer version wrote is refused and left alone", async (t) => {
   const { database, url, path } = await scratchDatabase(t);
-  await database.all({ sql: "insert into kysely_migration (name, timestamp) values ('9999-future', '2030-01-01')", params: [] });
+  await database.all({
+    sql: "insert into kysely_migration (name, timestamp) values ('9999-future', '2030-01-01')",
+    params: [],
+  });
   await refused(url, /newer Brikk/, /9999-future/, new RegExp(path));
 });
 
@@ -112,9 +139,18 @@ test("a folder or a file that this user may not write is named, with the reason"
   writeFileSync(join(open, "brikk.db"), "");
   chmodSync(join(open, "brikk.db"), 0o444);
   const cases: readonly [string, RegExp][] = [
-    [join(closed, "brikk.db"), /^StorageOpenError: The folder \S+closed of the database cannot be written to \(permission denied\)\./],
-    [join(closed, "sub", "brikk.db"), /^StorageOpenError: The folder \S+sub for the database cannot be created \(permission denied\)\./],
-    [join(open, "brikk.db"), /^StorageOpenError: The database file \S+brikk\.db cannot be written to \(permission denied\)\./],
+    [
+      join(closed, "brikk.db"),
+      /^StorageOpenError: The folder \S+closed of the database cannot be written to \(permission denied\)\./,
+    ],
+    [
+      join(closed, "sub", "brikk.db"),
+      /^StorageOpenError: The folder \S+sub for the database cannot be created \(permission denied\)\./,
+    ],
+    [
+      join(open, "brikk.db"),
+      /^StorageOpenError: The database file \S+brikk\.db cannot be written to \(permission denied\)\./,
+    ],
     [join(open, "other.db"), /^no fault$/],
   ];
   for (const [path, said] of cases) assert.match(await saidToOrdinaryUser(t, path), said);
@@ -146,7 +182,10 @@ test("a database reached through a link is the same database", async (t) => {
   const { database, path } = await scratchDatabase(t);
   const link = join(scratchFolder(t), "link.db");
   symlinkSync(path, link);
-  await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', '', 'active', 0, 1)", params: [] });
+  await database.all({
+    sql: "insert into api_keys (id, name, status, created_at_ms, revision) values ('a', '', 'active', 0, 1)",
+    params: [],
+  });
   const linked = await openDatabase({ url: `sqlite:${link}` });
   t.after(() => linked.close());
   assert.deepEqual(await linked.query.selectFrom("api_keys").select("id").execute(), [{ id: "a" }]);

@@ -40,7 +40,9 @@ export interface Child {
 
 /** Runs a module's text in a process of its own. */
 export function runChild(t: TestContext, source: string): Child {
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", source], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", source], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let stdout = "";
   let stderr = "";
   let taken = 0;

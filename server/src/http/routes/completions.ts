@@ -75,6 +75,9 @@ export function registerCompletionRoutes(app: App, options: { answerCompletion: 
           kind: model.kind,
           context_length: model.contextTokens ?? null,
           max_output_tokens: model.maxOutputTokens ?? null,
+          type: "base" as const,
+          capabilities: { completion_chat: model.kind === "chat" },
+          ...(model.contextTokens !== undefined && { max_context_length: model.contextTokens }),
           price: {
             input_usd_per_million: usdPerMillion(model.rates.freshInput),
             cached_input_usd_per_million: usdPerMillion(model.rates.cachedInput),

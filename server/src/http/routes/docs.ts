@@ -2,6 +2,7 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
 import type { App } from "../app-type.ts";
+import { tidyDocument } from "../schemas/tidy-document.ts";
 
 const DESCRIPTION = `Brikk is an LLM gateway: one base URL and one key in front of several providers, with budgets that hold and a ledger that loses nothing.
 
@@ -31,9 +32,12 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
       security: [{ bearer: [] }, { apiKey: [] }],
     },
     transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
+    transformObject: (document) => tidyDocument(jsonSchemaTransformObject(document)),
   });
 }
+
+/** Everything from here and nowhere else; the page brings inline styles, but no inline script. */
+const PAGE_POLICY = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
@@ -46,8 +50,8 @@ export async function registerDocs(app: App): Promise<void> {
       });
       await docs.register(swaggerUi, {
         routePrefix: "/docs",
-        staticCSP: true,
-        uiConfig: { persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, docExpansion: "list" },
+        staticCSP: PAGE_POLICY,
+        uiConfig: { layout: "BaseLayout", validatorUrl: null, persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, docExpansion: "list" },
         theme: { title: "Brikk API" },
       });
     },

@@ -3,7 +3,7 @@ import type { Ledger } from "../../ledger/ledger.ts";
 import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { Database } from "../../storage/database.ts";
 import type { App } from "../app-type.ts";
-import { errorBody } from "../schemas/error.ts";
+import { refusals } from "../schemas/error.ts";
 import type { InFlight } from "../in-flight.ts";
 
 const check = z.object({ ok: z.boolean(), detail: z.string() });
@@ -27,14 +27,14 @@ export function registerHealthRoutes(
     "/health",
     {
       config: open,
-      schema: { operationId: "getHealth", summary: "Alive, and how", description: "Answers as long as the process does.", tags, security: [], response: { 200: healthAnswer.meta({ id: "Health", example: { status: "ok", version: "0.1.0", uptime_seconds: 12, in_flight: 0 } }).describe("Alive."), 500: errorBody } },
+      schema: { operationId: "getHealth", summary: "Alive, and how", description: "Answers as long as the process does.", tags, security: [], response: { 200: healthAnswer.meta({ id: "Health", example: { status: "ok", version: "0.1.0", uptime_seconds: 12, in_flight: 0 } }).describe("Alive."), 500: refusals[500] } },
     },
     async () => ({ status: inFlight.draining ? ("draining" as const) : ("ok" as const), version: options.version, uptime_seconds: Math.floor((Date.now() - options.startedAtMs) / 1_000), in_flight: inFlight.count }),
   );
 
   app.get(
     "/health/live",
-    { config: open, schema: { operationId: "getLiveness", summary: "Liveness", description: "For an orchestrator's liveness probe.", tags, security: [], response: { 200: z.object({ status: z.literal("ok") }).meta({ id: "Liveness", example: { status: "ok" } }).describe("Alive."), 500: errorBody } } },
+    { config: open, schema: { operationId: "getLiveness", summary: "Liveness", description: "For an orchestrator's liveness probe.", tags, security: [], response: { 200: z.object({ status: z.literal("ok") }).meta({ id: "Liveness", example: { status: "ok" } }).describe("Alive."), 500: refusals[500] } } },
     async () => ({ status: "ok" as const }),
   );
 
@@ -50,7 +50,7 @@ export function registerHealthRoutes(
         security: [],
         response: {
           200: readyAnswer.meta({ id: "Readiness", example: { ready: true, checks: { storage: { ok: true, detail: "answers" }, ledger: { ok: true, detail: "takes events" }, providers: { ok: true, detail: "openai, mistral" }, accepting: { ok: true, detail: "accepting" } } } }).describe("Ready."),
-          500: errorBody,
+          500: refusals[500],
           503: readyAnswer.describe("Not ready; the checks say why."),
         },
       },
@@ -77,7 +77,7 @@ export function registerHealthRoutes(
         description: "Which providers are configured, and which of them the simulator stands in for.",
         tags,
         security: [],
-        response: { 200: providersAnswer.meta({ id: "Providers", example: { providers: [{ name: "openai", configured: true, simulated: true, default_model: "gpt-4o-mini", base_url: null }] } }).describe("The providers."), 500: errorBody },
+        response: { 200: providersAnswer.meta({ id: "Providers", example: { providers: [{ name: "openai", configured: true, simulated: true, default_model: "gpt-4o-mini", base_url: null }] } }).describe("The providers."), 500: refusals[500] },
       },
     },
     async () => ({

@@ -18,7 +18,24 @@ export const errorBody = z
     },
   });
 
+const refusal = (when: string): typeof errorBody => errorBody.describe(when);
+
 /** The refusals that any route behind the door can give. */
-export const refusals = { 400: errorBody, 401: errorBody, 429: errorBody, 500: errorBody, 503: errorBody };
+export const refusals = {
+  400: refusal("The request cannot be understood; `param` names the part."),
+  401: refusal("The key is missing, unknown, expired or revoked."),
+  429: refusal("A rate limit is reached; `Retry-After` says for how long."),
+  500: refusal("A fault of the gateway's own."),
+  503: refusal("Stopping, or out of reach of its storage or of every provider."),
+};
 /** Those of a route that calls a provider. */
-export const completionRefusals = { ...refusals, 402: errorBody, 404: errorBody, 413: errorBody, 415: errorBody, 422: errorBody, 502: errorBody, 504: errorBody };
+export const completionRefusals = {
+  ...refusals,
+  402: refusal("The request does not fit in what is left of the budget."),
+  404: refusal("No configured provider offers the model."),
+  413: refusal("The body is larger than this server accepts."),
+  415: refusal("The body is not JSON."),
+  422: refusal("The provider finds the request's content wrong."),
+  502: refusal("The provider failed, and so did every fallback there was."),
+  504: refusal("The provider did not answer in time."),
+};

@@ -89,7 +89,14 @@ export const keysAndUsage: Migration = {
       .addColumn("input_tokens", "integer", (column) => column.notNull())
       .addColumn("output_tokens", "integer", (column) => column.notNull())
       .addColumn("cost_nano_usd", "integer", (column) => column.notNull())
-      .addPrimaryKeyConstraint("usage_hourly_key", ["key_id", "hour_start_ms", "provider", "model", "outcome", "simulated"])
+      .addPrimaryKeyConstraint("usage_hourly_key", [
+        "key_id",
+        "hour_start_ms",
+        "provider",
+        "model",
+        "outcome",
+        "simulated",
+      ])
       .modifyEnd(strictByKey)
       .execute();
   },

@@ -1,0 +1,68 @@
+type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+type JsonObject = { [key: string]: Json };
+
+const PREFIX = "#/components/schemas/";
+
+/**
+ * What zod writes for OpenAPI 3.0, as a strict reader wants it: every registered schema comes out twice, as what is sent and as
+ * what is answered, of which mostly one is used; and `nullable` says nothing there without a `type` beside it
+ * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20).
+ */
+export function tidyDocument<Document extends object>(document: Document): Document {
+  const tidy = structuredClone(document) as Document & { components?: { schemas?: JsonObject } };
+  const { schemas } = tidy.components ?? {};
+  if (schemas === undefined) return tidy;
+  pushNullableDown(tidy as unknown as Json);
+
+  const used = reachable(tidy as unknown as JsonObject, schemas);
+  for (const name of Object.keys(schemas)) if (!used.has(name)) delete schemas[name];
+  const shorter = new Map<string, string>();
+  for (const name of Object.keys(schemas)) {
+    const short = name.replace(/Input$/, "");
+    if (short === name || short in schemas) continue;
+    shorter.set(PREFIX + name, PREFIX + short);
+    schemas[short] = schemas[name]!;
+    delete schemas[name];
+  }
+  eachReference(tidy as unknown as Json, (holder, target) => {
+    holder["$ref"] = shorter.get(target) ?? target;
+  });
+  return tidy;
+}
+
+/** The schemas that the paths lead to, directly or through each other. */
+function reachable(document: JsonObject, schemas: JsonObject): ReadonlySet<string> {
+  const used = new Set<string>();
+  const follow = (value: Json): void =>
+    eachReference(value, (_holder, target) => {
+      const name = target.slice(PREFIX.length);
+      if (!target.startsWith(PREFIX) || used.has(name)) return;
+      used.add(name);
+      follow(schemas[name] ?? null);
+    });
+  follow(document["paths"] ?? null);
+  return used;
+}
+
+function eachReference(value: Json, found: (holder: JsonObject, target: string) => void): void {
+  eachObject(value, (holder) => {
+    if (typeof holder["$ref"] === "string") found(holder, holder["$ref"]);
+  });
+}
+
+function pushNullableDown(value: Json): void {
+  eachObject(value, (schema) => {
+    if (schema["nullable"] !== true || "type" in schema || !Array.isArray(schema["anyOf"])) return;
+    delete schema["nullable"];
+    for (const branch of schema["anyOf"]) if (isObject(branch)) branch["nullable"] = true;
+  });
+}
+
+function eachObject(value: Json, visit: (object: JsonObject) => void): void {
+  if (Array.isArray(value)) for (const item of value) eachObject(item, visit);
+  if (!isObject(value)) return;
+  visit(value);
+  for (const item of Object.values(value)) eachObject(item, visit);
+}
+
+const isObject = (value: Json | undefined): value is JsonObject => typeof value === "object" && value !== null && !Array.isArray(value);
