@@ -42,7 +42,10 @@ module.exports = {
       comment: "Except that an adapter may build on the one for OpenAI's wire form.",
       severity: "error",
       from: { path: "^server/src/providers/([^/]+)/" },
-      to: { path: "^server/src/providers/[^/]+/", pathNot: ["^server/src/providers/$1/", "^server/src/providers/openai-compatible/"] },
+      to: {
+        path: "^server/src/providers/[^/]+/",
+        pathNot: ["^server/src/providers/$1/", "^server/src/providers/openai-compatible/"],
+      },
     },
     {
       name: "no-cycles",
@@ -88,6 +91,10 @@ module.exports = {
     doNotFollow: { path: "node_modules" },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: "tsconfig.json" },
-    enhancedResolveOptions: { exportsFields: ["exports"], conditionNames: ["node", "import", "default", "types"], extensions: [".ts", ".js", ".mjs", ".json"] },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["node", "import", "default", "types"],
+      extensions: [".ts", ".js", ".mjs", ".json"],
+    },
   },
 };

@@ -5,8 +5,9 @@ import { answerText, PLAIN_WORDS, type Workload } from "./workload.ts";
  * The load generator: raw keep-alive connections that send the same request again and again, and check every answer. Its own
  * process; it takes one job after the other from its parent.
  *
- * Without a rate each connection sends as soon as it has its answer. With one, requests are due at fixed moments, and
- * latency counts from the moment a request was due, so that a gateway that falls behind cannot hide it.
+ * Without a rate each connection sends as soon as it has its answer. With one, requests are due at fixed moments, and when
+ * no connection was free by then latency counts from the moment the request was due, so that a gateway that falls behind
+ * cannot hide it.
  */
 export interface Job {
   readonly port: number;
@@ -86,8 +87,12 @@ function run(job: Job): Promise<JobResult> {
         bytes = 0;
         bodyStart = -1;
         waiting = true;
-        if (dueMs > now + 0.5) setTimeout(() => socket.write(request), dueMs - now);
-        else socket.write(request);
+        if (dueMs <= now) return void socket.write(request);
+        setTimeout(() => {
+          // The timer's own delay is not the gateway's.
+          dueMs = performance.now();
+          socket.write(request);
+        }, dueMs - now);
       };
       const settle = (fault: string | undefined): void => {
         waiting = false;

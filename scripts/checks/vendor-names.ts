@@ -19,7 +19,9 @@ export const vendorNames: Check = {
       if (OWNERS.test(path)) continue;
       for (const { node, line } of syntaxNodes(path)) {
         if (!ts.isStringLiteralLike(node) || !VENDORS.has(node.text.toLowerCase()) || insideExample(node)) continue;
-        faults.push(`${path}:${line} names "${node.text}"; a vendor is named only under providers/, in prices and in settings.`);
+        faults.push(
+          `${path}:${line} names "${node.text}"; a vendor is named only under providers/, in prices and in settings.`,
+        );
       }
     }
     return faults;
@@ -28,7 +30,11 @@ export const vendorNames: Check = {
 
 function insideExample(node: ts.Node): boolean {
   for (let holder = node.parent; holder !== undefined; holder = holder.parent) {
-    if ((ts.isPropertyAssignment(holder) || ts.isVariableDeclaration(holder)) && /^examples?([A-Z]|$)/.test(holder.name.getText())) return true;
+    if (
+      (ts.isPropertyAssignment(holder) || ts.isVariableDeclaration(holder)) &&
+      /^examples?([A-Z]|$)/.test(holder.name.getText())
+    )
+      return true;
   }
   return false;
 }

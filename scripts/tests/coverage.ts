@@ -53,7 +53,9 @@ export function gateCoverage(lcovPath: string): Tally {
     const passed = chosen.length > 0 && cells.every(({ ok }) => ok);
     if (!passed) failed += 1;
     const shown = KINDS.map((kind, index) => `${kind} ${cells[index]?.text}`.padEnd(24)).join("");
-    console.log(`${passed ? "ok    " : "FAILED"} ${name.padEnd(18)} ${shown}${chosen.length === 0 ? "no such file" : ""}`.trimEnd());
+    console.log(
+      `${passed ? "ok    " : "FAILED"} ${name.padEnd(18)} ${shown}${chosen.length === 0 ? "no such file" : ""}`.trimEnd(),
+    );
   }
   return { passed: gates.length - failed, failed };
 }
@@ -61,7 +63,10 @@ export function gateCoverage(lcovPath: string): Tally {
 function cell(share: Share, needed: number | undefined): { ok: boolean; text: string } {
   // Rounded down, so that 99.99 never reads as 100.
   const percent = share.of === 0 ? 100 : Math.floor((share.hit / share.of) * 10_000) / 100;
-  return { ok: needed === undefined || percent >= needed, text: `${percent.toFixed(2)}${needed === undefined ? "" : ` (${needed})`}` };
+  return {
+    ok: needed === undefined || percent >= needed,
+    text: `${percent.toFixed(2)}${needed === undefined ? "" : ` (${needed})`}`,
+  };
 }
 
 const sumOf = (files: readonly FileCoverage[], kind: keyof FileCoverage): Share =>

@@ -24,7 +24,10 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
     concurrency: 2,
     timeout: TEST_TIMEOUT_MS,
     execArgv: ["--import", join(dirname(fileURLToPath(import.meta.url)), "leak-guard.ts")],
-    ...(lcovPath !== undefined && { coverage: true, coverageIncludeGlobs: ["server/src/**/*.ts", "simulator/src/**/*.ts"] }),
+    ...(lcovPath !== undefined && {
+      coverage: true,
+      coverageIncludeGlobs: ["server/src/**/*.ts", "simulator/src/**/*.ts"],
+    }),
   });
   let outcome: TestOutcome | undefined;
   const skipped: string[] = [];
@@ -34,7 +37,8 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
   });
   // The last summary, the one without a file, is that of the whole run.
   events.on("test:summary", ({ file, counts }) => {
-    if (file === undefined) outcome = { passed: counts.passed, failed: counts.tests - counts.passed - counts.skipped - counts.todo, skipped };
+    if (file === undefined)
+      outcome = { passed: counts.passed, failed: counts.tests - counts.passed - counts.skipped - counts.todo, skipped };
   });
 
   const written: Promise<void>[] = [];

@@ -6,9 +6,10 @@ import { BrikkError, type ErrorCode } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { createAnswerCompletion } from "./http/answer-completion.ts";
 import type { App } from "./http/app-type.ts";
-import { registerErrorHandler } from "./http/error-handler.ts";
+import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
+import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -26,6 +27,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ...serverOptions(config.maxBodyBytes),
     genReqId: requestIdOf,
     clientErrorHandler: answerBrokenRequest,
+    frameworkErrors: answerFrameworkError,
   });
   app.setValidatorCompiler(validatorCompiler);
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
@@ -33,6 +35,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
 
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
+  registerKnownRoute(app);
   registerAdmission(app, { authenticate: gateway.authenticate, rateLimiter: gateway.rateLimiter, rateLimitPerMin: config.rateLimitPerMin, inFlight });
   registerJsonBody(app);
   await registerApiDocument(app, version);
@@ -70,6 +73,9 @@ function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): 
     request_timeout: "The request did not arrive in full in time.",
   };
   const refusal = new BrikkError(code, messages[code] ?? "This is not a well-formed HTTP request.");
-  const body = JSON.stringify(refusal.body(newRequestId()));
-  socket.end(`HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\ncontent-type: application/json; charset=utf-8\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`);
+  const requestId = newRequestId();
+  const body = JSON.stringify(refusal.body(requestId));
+  const headers = { "content-type": "application/json; charset=utf-8", "content-length": Buffer.byteLength(body), "x-request-id": requestId, ...refusal.headers(), connection: "close" };
+  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.end(`HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\n${head.join("")}\r\n${body}`);
 }

@@ -40,7 +40,7 @@ export function composeAnswer(subject: AnswerSubject, random: Random): string {
 }
 
 /** Tokens a prompt asks for in words ("500 words", "a long answer"), or undefined when it does not. */
-export function requestedTokens(prompt: string): number | undefined {
+function requestedTokens(prompt: string): number | undefined {
   const words = /(\d{2,5})[\s-]*(?:words?\b|palabras|mots\b|wörter|字|文字|語|كلمة)/iu.exec(prompt)?.[1]
   if (words !== undefined) return Math.ceil(Math.min(Number(words), MOST_WORDS) * TOKENS_PER_WORD)
   const long = /\b(?:long|lengthy|detailed|essay|in depth|largo|larga|detallad[oa]|longue|détaillée?|ausführlich\w*|lange[nrs]?)\b|長い|長く|詳しく|طويل|مفصل/iu

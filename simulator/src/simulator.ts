@@ -13,6 +13,8 @@ import { SIMULATED_HEADER, VendorService } from './vendor-service.ts'
 import { mistralProtocol } from './wire/mistral.ts'
 import { openaiProtocol } from './wire/openai.ts'
 
+export type { ServedEntry } from './served-log.ts'
+
 export interface SimulatorOptions {
   /** 127.0.0.1 when left out: the control endpoints ask for no key. */
   readonly host?: string

@@ -5,11 +5,11 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { ChatRequest } from './chat-request.ts'
-import { Connection } from './connection.ts'
+import type { Connection } from './connection.ts'
 import { embedText, encodeVector } from './embedding-vector.ts'
 import type { Fault, FaultBoard } from './faults.ts'
 import { hexIdentifier } from './identifier.ts'
-import { CONTEXT_TOKENS, ModelAnswers } from './model-answers.ts'
+import { CONTEXT_TOKENS, type ModelAnswers } from './model-answers.ts'
 import type { ModelAnswer } from './model-answers.ts'
 import type { Pace } from './pacing.ts'
 import { RecentMap } from './recent-map.ts'

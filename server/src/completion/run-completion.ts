@@ -45,11 +45,20 @@ export async function runCompletion(services: CompletionServices, call: Completi
     const answer = await callCandidates(services, call, route, progress, startedMs);
     ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
   } catch (error) {
-    ending = call.signal.aborted ? { outcome: "cancelled" } : { outcome: "failed", error };
+    ending = callerLeft(call.signal) ? { outcome: "cancelled" } : { outcome: "failed", error: call.signal.aborted ? call.signal.reason : error };
   }
 
   const settlement = await settlementOf(services, call.request, ending, progress);
-  const receipt = await reservation.settle(settlement);
+  let receipt: Receipt;
+  try {
+    receipt = await reservation.settle(settlement);
+  } catch (error) {
+    // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
+    const failure = toBrikkError(error);
+    if ("answer" in ending && ending.answer?.kind === "stream") call.sink.fail(failure);
+    services.record({ ...recordBase(call, route, clock.monotonicMs() - startedMs), ...settlement, outcome: "failed", status: failure.status, errorCode: failure.code, error });
+    throw failure;
+  }
   const durationMs = clock.monotonicMs() - startedMs;
   const failure = "error" in ending ? callersError(ending.error) : undefined;
   services.record({ ...recordBase(call, route, durationMs), ...settlement, receipt, error: "error" in ending ? ending.error : undefined });
@@ -219,7 +228,7 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
   } finally {
     await answer.rest.return();
   }
-  if (signal.aborted && !done) return { outcome: "cancelled", answer };
+  if (signal.aborted && !done) return callerLeft(signal) ? { outcome: "cancelled", answer } : { outcome: "truncated", answer, error: signal.reason };
   if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
   return { outcome: "truncated", answer, error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", { provider: candidate.model.provider }) };
 }
@@ -258,7 +267,13 @@ const TOKENS_PER_MESSAGE = 3;
 const TOKENS_PER_REQUEST = 3;
 
 /** The request had reached the provider, and nobody knows how far it came. */
-const mayHaveWorked = (error: unknown): boolean => error instanceof ProviderError && (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable");
+const mayHaveWorked = (error: unknown): boolean =>
+  isDraining(error) || (error instanceof ProviderError && (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
+
+const isDraining = (error: unknown): boolean => error instanceof BrikkError && error.code === "draining";
+
+/** A server that stops aborts too, but then the caller is still there and must be told. */
+const callerLeft = (signal: AbortSignal): boolean => signal.aborted && !isDraining(signal.reason);
 
 function wholeTexts(answer: WholeAnswer): string[] {
   const choices = answer.value["choices"];

@@ -92,7 +92,7 @@ export class StreamMeter {
       if (typeof value === "string") {
         this.#text.push(value);
         found = true;
-      } else if (typeof value === "object") found = this.#collectParts(value as object) || found;
+      } else if (typeof value === "object") found = this.#collectParts(value) || found;
     }
     return found;
   }

@@ -22,6 +22,9 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
       return reply.hijack();
     }
     if (error.status >= 500 && !request.recorded) logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
+    // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in
+    // the refusal's place. What is left of the body is read and dropped instead, for the server's requestTimeout at most.
+    if (error.status === 400 || error.status === 413) reply.removeHeader("connection");
     return send(request, reply, error);
   });
   app.setNotFoundHandler((request, reply) => send(request, reply, new BrikkError("not_found", `There is no ${request.method} ${request.url.split("?")[0]!.slice(0, 200)} here. GET /docs shows what there is.`)));
@@ -35,6 +38,12 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
     }
     done();
   });
+}
+
+/** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
+export function answerFrameworkError(thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  reply.header("x-request-id", request.id);
+  send(request, reply, explain(thrown));
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
@@ -59,7 +68,7 @@ function explain(thrown: FastifyError): BrikkError {
     case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
     case "FST_ERR_CTP_EMPTY_JSON_BODY":
     case "FST_ERR_BAD_URL":
-    case "FST_ERR_PARAM_LENGTH":
+    case "FST_ERR_MAX_PARAM_LENGTH":
       return new BrikkError("invalid_request", "The request's length or path is malformed.", { cause: thrown });
     default:
       if (thrown.name === "StorageUnavailable") {

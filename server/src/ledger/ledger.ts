@@ -108,13 +108,14 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const accounts = new Map<string, DayAccount>();
   const today = dayOf(clock.now());
   const rows = await database.all({ sql: "select key_id, sum(cost_nano_usd) as spent from usage_hourly where hour_start_ms >= ? group by key_id", params: [today] });
-  for (const row of rows) accounts.set(String(row["key_id"]), { dayStartMs: today, spent: BigInt(row["spent"] as bigint), reserved: 0n });
+  for (const row of rows) accounts.set(String(row["key_id"]), { dayStartMs: today, spent: row["spent"] as bigint, reserved: 0n });
 
   const account = (keyId: string, now: number): DayAccount => {
     const dayStartMs = dayOf(now);
     let found = accounts.get(keyId);
     // What is in flight at midnight settles to the day it was reserved from, so a new day starts a new account.
-    if (!found || found.dayStartMs !== dayStartMs) accounts.set(keyId, (found = { dayStartMs, spent: 0n, reserved: 0n }));
+    // A wall clock that is set back stays in the later day, or its budget would be given out twice.
+    if (!found || found.dayStartMs < dayStartMs) accounts.set(keyId, (found = { dayStartMs, spent: 0n, reserved: 0n }));
     return found;
   };
 
@@ -155,9 +156,13 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
         worstCase,
         async settle(result) {
           const cost = result.served === undefined ? ZERO_USD : costOf(result.usage, result.served.model.rates);
-          await writer.write(eventOf(request, request.routeReason, result, cost));
-          from.reserved -= worstCase;
-          from.spent += cost;
+          try {
+            await writer.write(eventOf(request, request.routeReason, result, cost));
+          } finally {
+            // Spent is spent, also when the row was refused.
+            from.reserved -= worstCase;
+            from.spent += cost;
+          }
           return { cost, standing: describe(request.key, account(request.key.id, clock.now())) };
         },
       };

@@ -32,32 +32,40 @@ const MAX_GROUP = 500;
 const RETRY_MS = 250;
 const HOUR_MS = 3_600_000;
 
+interface Waiting {
+  readonly event: UsageEvent;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 export function createUsageWriter(database: Database): UsageWriter {
-  let waiting: { event: UsageEvent; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  const waiting: Waiting[] = [];
   let running: Promise<void> | undefined;
   let healthy = true;
 
-  const drain = async (): Promise<void> => {
-    while (waiting.length > 0) {
-      const group = waiting.splice(0, MAX_GROUP);
-      const statements = statementsOf(group.map(({ event }) => event));
-      for (;;) {
-        try {
-          await database.transact(statements);
-          healthy = true;
-          for (const { resolve } of group) resolve();
-          break;
-        } catch (error) {
-          if (!(error instanceof StorageUnavailable)) {
-            // The database refuses the events themselves: a fault of ours, which must be seen and not repeated for ever.
-            for (const { reject } of group) reject(error);
-            break;
-          }
-          healthy = false;
-          await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  const commit = async (group: readonly Waiting[]): Promise<void> => {
+    const statements = statementsOf(group.map(({ event }) => event));
+    for (;;) {
+      try {
+        await database.transact(statements);
+        healthy = true;
+        for (const { resolve } of group) resolve();
+        return;
+      } catch (error) {
+        if (!(error instanceof StorageUnavailable)) {
+          // The database refuses an event itself: a fault of ours, which must be seen and not repeated for ever. It takes no other with it.
+          if (group.length === 1) group[0]!.reject(error);
+          else for (const one of group) await commit([one]);
+          return;
         }
+        healthy = false;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
+  };
+
+  const drain = async (): Promise<void> => {
+    while (waiting.length > 0) await commit(waiting.splice(0, MAX_GROUP));
     running = undefined;
   };
 

@@ -69,7 +69,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
   #controller: Dispatcher.DispatchController | undefined;
   #answered = false;
   #ended = false;
-  #error: unknown;
+  #error: Error | undefined;
   #queue: Buffer[] = [];
   #queuedBytes = 0;
   #farewell: NodeJS.Timeout | undefined;
@@ -91,7 +91,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    if (this.#ended) controller.abort(this.#error as Error);
+    if (this.#ended) controller.abort(this.#error ?? new Error("the request has ended"));
   }
 
   onResponseStart(_controller: Dispatcher.DispatchController, status: number, headers: ResponseHeaders): void {
@@ -120,7 +120,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
     clearTimeout(this.#farewell);
-    this.#fail(this.#signal.aborted ? this.#signal.reason : this.#explain(error));
+    this.#fail(this.#signal.aborted ? (this.#signal.reason as Error) : this.#explain(error));
   }
 
   [Symbol.asyncIterator](): this {
@@ -164,7 +164,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
     this.#reader = undefined;
   }
 
-  #fail(error: unknown): void {
+  #fail(error: Error): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#error = error;

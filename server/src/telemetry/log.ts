@@ -63,4 +63,4 @@ function describeError(thrown: unknown, depth = 0): LoggedError {
 const SECRETS = /\b(brikk_|sk-)[A-Za-z0-9_-]{6,}|Bearer\s+\S+/g;
 
 /** The last line of defence for texts that come from elsewhere. */
-export const redact = (text: string): string => text.replace(SECRETS, "[redacted]");
+const redact = (text: string): string => text.replace(SECRETS, "[redacted]");

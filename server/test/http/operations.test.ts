@@ -71,17 +71,24 @@ test("a draining server takes no new request, says so to probes, and finishes wh
   }
 });
 
-test("a drain that takes too long ends the stream visibly unfinished and settles it", async () => {
+test("a drain that takes too long cuts what is left off: streams and plain answers are told so, and each is settled", async () => {
   const slow = await startGateway();
   try {
+    const { secret } = await slow.createKey();
     slow.simulator.faults.set({ vendor: "openai", fault: { kind: "stall", afterTokens: 3 } });
-    const stream = await chat(slow.url, (await slow.createKey()).secret, { stream: true });
-    const read = stream.text().then((text) => assert.ok(!text.includes("[DONE]")), () => undefined);
+    slow.simulator.faults.set({ vendor: "mistral", fault: { kind: "hang" } });
+    const stream = await chat(slow.url, secret, { stream: true });
+    const plain = chat(slow.url, secret, { model: "mistral-small-latest" });
+    while (slow.gateway.inFlight.count < 2) await turn();
     await slow.gateway.inFlight.drain(1);
-    await read;
-    const [row] = await slow.events();
-    assert.equal(row?.["outcome"], "cancelled");
-    assert.equal(row?.["usage_source"], "estimated");
+    const text = await stream.text();
+    assert.ok(!text.includes("[DONE]"));
+    assert.match(text, /event: error\ndata: \{"error":\{[^\n]*"code":"draining"/);
+    const refused = await plain;
+    assert.equal(refused.status, 503);
+    assert.equal(((await refused.json()) as { error: { code: string } }).error.code, "draining");
+    const rows = (await slow.events()).map(({ outcome, usage_source: source, error_code: code }) => [outcome, source, code]);
+    assert.deepEqual(rows.sort(), [["failed", "estimated", "draining"], ["truncated", "estimated", "draining"]]);
   } finally {
     await slow.close();
   }
@@ -159,7 +166,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, both ways to authent
     }
   }
   for (const [, pointer] of JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)) {
-    assert.ok(pointer!.split("/").reduce<unknown>((value, part) => (value as Record<string, unknown> | undefined)?.[part], document), pointer);
+    assert.ok(pointer!.split("/").reduce<unknown>((value, part) => (value as Record<string, unknown> | undefined)?.[part], document), String(pointer));
   }
   for (const name of ["ChatCompletionRequest", "ChatCompletion", "ModelList", "Usage", "Key", "AgentAnswer", "RoutedAnswer", "Error"]) {
     assert.ok(document.components.schemas[name]?.example, `${name} has an example`);

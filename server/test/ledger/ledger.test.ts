@@ -38,7 +38,7 @@ const requestOf = (key: ApiKey, occurredAtMs: number) => ({ key, requestId: `r-$
 const reserve = (ledger: Ledger, key: ApiKey, tokens: number, nowMs: number, candidates: readonly CatalogueModel[] = [model]): Reservation =>
   ledger.reserve({ ...requestOf(key, nowMs), routeReason: "test", candidates, bound: { inputTokens: tokens, outputTokens: () => 0, choices: 1 } });
 
-const open = (database: Database, clock = createTestClock()) => openLedger({ database, clock, defaultSoftCap: nanoUsd(5_000_000_000n), defaultHardCap: nanoUsd(10_000_000_000n) });
+const openOn = (database: Database, clock = createTestClock()) => openLedger({ database, clock, defaultSoftCap: nanoUsd(5_000_000_000n), defaultHardCap: nanoUsd(10_000_000_000n) });
 const coded = (code: string) => (error: unknown) => error instanceof BrikkError && error.code === code;
 const sumOf = async (database: Database, table: string, key: ApiKey): Promise<[bigint, bigint]> => {
   const count = table === "usage_events" ? "count(*)" : "coalesce(sum(requests), 0)";
@@ -49,7 +49,7 @@ const sumOf = async (database: Database, table: string, key: ApiKey): Promise<[b
 test("spent + reserved never exceeds the hard cap, and each settlement counts once, under any interleaving", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const step = fc.oneof(
     { weight: 4, arbitrary: fc.record({ kind: fc.constant("reserve" as const), tokens: fc.integer({ min: 0, max: 600 }) }) },
     { weight: 3, arbitrary: fc.record({ kind: fc.constant("settle" as const), which: fc.nat(20), part: fc.integer({ min: 0, max: 100 }) }) },
@@ -61,7 +61,7 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
       const held: { reservation: Reservation; tokens: number }[] = [];
       const settling: Promise<unknown>[] = [];
       let spent = 0n;
-      let open = 0n;
+      let reserved = 0n;
       const check = (): void => {
         const standing = ledger.standing(key);
         assert.ok(standing.spent + standing.reserved <= BigInt(cap), `${standing.spent} + ${standing.reserved} > ${cap}`);
@@ -74,7 +74,7 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
             const fits = before.spent + before.reserved + BigInt(action.tokens) <= BigInt(cap);
             if (fits) {
               held.push({ reservation: reserve(ledger, key, action.tokens, clock.now()), tokens: action.tokens });
-              open += BigInt(action.tokens);
+              reserved += BigInt(action.tokens);
             } else {
               assert.throws(() => reserve(ledger, key, action.tokens, clock.now()), coded("hard_cap_exceeded"));
               assert.deepEqual(ledger.standing(key), before);
@@ -85,7 +85,7 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
             const [taken] = held.splice(action.which, 1);
             if (!taken) break;
             const cost = Math.floor((taken.tokens * action.part) / 100);
-            open -= BigInt(taken.tokens);
+            reserved -= BigInt(taken.tokens);
             spent += BigInt(cost);
             settling.push(taken.reservation.settle(settled(cost)).then((receipt) => {
               assert.equal(receipt.cost, BigInt(cost));
@@ -103,7 +103,7 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
       }
       await Promise.all(settling);
       const standing = ledger.standing(key);
-      assert.deepEqual([standing.spent, standing.reserved], [spent, open]);
+      assert.deepEqual([standing.spent, standing.reserved], [spent, reserved]);
       const once = [spent, BigInt(settling.length)];
       assert.deepEqual(await sumOf(database, "usage_events", key), once);
       assert.deepEqual(await sumOf(database, "usage_hourly", key), once);
@@ -117,7 +117,7 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
 test("of a hundred requests at once, as many are let in as the hard cap pays for", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(1_000n);
   const tried = Array.from({ length: 100 }, () => {
     try {
@@ -136,7 +136,7 @@ test("of a hundred requests at once, as many are let in as the hard cap pays for
 test("the dearest candidate is reserved, whichever stands first", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const reservation = reserve(ledger, newKey(10_000n), 100, clock.now(), [priced(1n), priced(7n), priced(3n)]);
   assert.equal(reservation.worstCase, 700n);
   await reservation.settle(settled(0));
@@ -145,7 +145,7 @@ test("the dearest candidate is reserved, whichever stands first", async (t) => {
 test("a refusal explains itself: the rule, its numbers, and when it resets", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock(Date.UTC(2026, 10, 23, 12));
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(1_000_000_000n);
   await reserve(ledger, key, 400_000_000, clock.now()).settle(settled(300_000_000));
   const held = reserve(ledger, key, 200_000_000, clock.now());
@@ -165,7 +165,7 @@ test("a refusal explains itself: the rule, its numbers, and when it resets", asy
 test("cost above what was reserved is charged in full, and the key is over its cap until the day ends", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(100n, 50n);
   const { cost, standing } = await reserve(ledger, key, 90, clock.now()).settle(settled(150));
   assert.equal(cost, 150n);
@@ -176,7 +176,7 @@ test("cost above what was reserved is charged in full, and the key is over its c
 test("what nobody served costs nothing, and is written down", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(100n);
   const { cost } = await reserve(ledger, key, 90, clock.now()).settle({ ...settled(0, undefined), outcome: "failed", status: 502, errorCode: "provider_error", usageSource: "none" });
   assert.equal(cost, 0n);
@@ -204,7 +204,7 @@ test("while the database fails nothing may cost anything; what was in hand is se
     close: () => database.close(),
   };
   const clock = createTestClock();
-  const ledger = await open(failing, clock);
+  const ledger = await openOn(failing, clock);
   const key = newKey(1_000n);
   const held = [100, 200].map((tokens) => reserve(ledger, key, tokens, clock.now()));
   t.mock.timers.enable({ apis: ["setTimeout"] });
@@ -236,7 +236,7 @@ test("while the database fails nothing may cost anything; what was in hand is se
 test("an event that the database will not have is not called done, and does not hold its reservation for ever", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(100n);
   const reservation = reserve(ledger, key, 90, clock.now());
   await assert.rejects(reservation.settle({ ...settled(60), status: 200.5 }));
@@ -247,7 +247,7 @@ test("an event that the database will not have is not called done, and does not 
 test("at midnight UTC a new day begins: what was reserved yesterday settles there and does not count today", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(1_000n);
   const yesterday = reserve(ledger, key, 900, clock.now());
   assert.throws(() => reserve(ledger, key, 200, clock.now()), coded("hard_cap_exceeded"));
@@ -265,7 +265,7 @@ test("at midnight UTC a new day begins: what was reserved yesterday settles ther
 test("a wall clock that is set back over midnight does not give the budget out again", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock(Date.UTC(2026, 10, 24));
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(1_000n);
   await reserve(ledger, key, 900, clock.now()).settle(settled(900));
   clock.advance(-200);
@@ -277,23 +277,23 @@ test("a wall clock that is set back over midnight does not give the budget out a
 test("a restart knows what was spent today, and nothing of what a dead process had reserved", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const before = await open(database, clock);
+  const before = await openOn(database, clock);
   const [key, other] = [newKey(1_000n), newKey(1_000n)];
   await reserve(before, key, 500, clock.now()).settle(settled(400));
   clock.advance(3_600_000);
   await reserve(before, key, 500, clock.now()).settle(settled(30));
   await reserve(before, other, 500, clock.now()).settle(settled(7));
   reserve(before, key, 500, clock.now());
-  const after = await open(database, clock);
+  const after = await openOn(database, clock);
   assert.deepEqual([after.standing(key).spent, after.standing(key).reserved, after.standing(other).spent], [430n, 0n, 7n]);
   assert.throws(() => reserve(after, key, 571, clock.now()), coded("hard_cap_exceeded"));
   clock.advance(DAY_MS);
-  assert.equal((await open(database, clock)).standing(key).spent, 0n);
+  assert.equal((await openOn(database, clock)).standing(key).spent, 0n);
 });
 
 test("a key without caps of its own has the settings' caps", async (t) => {
   const { database } = await scratchDatabase(t);
-  const ledger = await open(database);
+  const ledger = await openOn(database);
   const { softCap, hardCap } = ledger.standing({ id: "bk_plain", name: "test", state: { kind: "active" }, createdAtMs: 0 });
   assert.deepEqual([softCap, hardCap], [5_000_000_000n, 10_000_000_000n]);
 });
@@ -301,7 +301,7 @@ test("a key without caps of its own has the settings' caps", async (t) => {
 test("closing the ledger waits for every settlement that was handed in", async (t) => {
   const { database } = await scratchDatabase(t);
   const clock = createTestClock();
-  const ledger = await open(database, clock);
+  const ledger = await openOn(database, clock);
   const key = newKey(10_000n);
   const settling = Array.from({ length: 20 }, () => reserve(ledger, key, 10, clock.now()).settle(settled(10)));
   await ledger.close();

@@ -80,7 +80,7 @@ async function assertRollUpsEqualEvents(database: Database): Promise<string[]> {
     });
   }
   const rollUps = await database.all({ sql: "select * from usage_hourly", params: [] });
-  const sorted = (rows: Iterable<Record<string, unknown>>): string[] => [...rows].map((row) => JSON.stringify(Object.entries(row).map(([name, value]) => [name, String(value)]).sort())).sort();
+  const sorted = (rows: Iterable<Record<string, unknown>>): string[] => [...rows].map((row) => JSON.stringify(Object.keys(row).sort().map((name) => [name, String(row[name])]))).sort();
   assert.deepEqual(sorted(rollUps), sorted(expected.values()));
   return events.map((row) => String(row["request_id"])).sort();
 }

@@ -10,7 +10,7 @@ const edited = (text: string, edits: Readonly<Record<string, JsonEdit>>): string
 const space = fc.constantFrom("", " ", "\n\t", "  \r\n");
 const forbidden = new Set(["__proto__", "constructor", "prototype"]);
 const name = fc.oneof(fc.constantFrom("model", "stream", "n", "", "a\"b\\", "é日🎉", "a,b:{}", "tools"), fc.string({ unit: "grapheme", maxLength: 6 })).filter((text) => !forbidden.has(text));
-const escaped = (text: string): string => `"${[...text].flatMap((character) => [...character].length === 1 && character.length === 1 ? [`\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`] : [`\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}\\u${character.charCodeAt(1).toString(16).padStart(4, "0")}`]).join("")}"`;
+const escaped = (text: string): string => `"${Array.from({ length: text.length }, (_, index) => `\\u${text.charCodeAt(index).toString(16).padStart(4, "0")}`).join("")}"`;
 const stringToken = fc.string({ unit: "grapheme", maxLength: 10 }).chain((text) => fc.constantFrom(JSON.stringify(text), escaped(text)));
 const scalarToken = fc.oneof(stringToken, fc.constantFrom("1", "-0", "1.50", "12345678901234567890", "1e5", "1E-7", "true", "false", "null", '"\\\\"', '"\\""', '"}],{"'));
 const valueToken: fc.Arbitrary<string> = fc.letrec<{ value: string }>((tie) => ({
@@ -140,7 +140,7 @@ test("a refusal never repeats what the body held", () => {
 });
 
 test("any bytes at all are parsed or refused, and nothing else is thrown", () => {
-  const bytes = fc.oneof(fc.uint8Array({ maxLength: 60 }).map((array) => Buffer.from(array)), fc.string({ unit: fc.constantFrom(..."{}[]:,\"\\ 1ae") , maxLength: 40 }).map((text) => Buffer.from(text)));
+  const bytes = fc.oneof(fc.uint8Array({ maxLength: 60 }).map((array) => Buffer.from(array)), fc.string({ unit: fc.constantFrom("{", "}", "[", "]", ":", ",", '"', "\\", " ", "1", "a", "e"), maxLength: 40 }).map((text) => Buffer.from(text)));
   fc.assert(
     fc.property(bytes, (body) => {
       try {

@@ -43,7 +43,7 @@ test("a plain answer is the provider's, and its cost and usage stand in the head
   assert.equal(data.usage?.completion_tokens, expected.usage?.completion_tokens);
   const row = (await brikk.events()).at(-1);
   assert.equal(row?.["key_id"], key.id);
-  assert.equal(row?.["request_id"], data._request_id);
+  assert.equal(row?.["request_id"], response.headers.get("x-request-id"));
   assert.equal(row?.["outcome"], "completed");
   assert.equal(Number(row?.["output_tokens"]), data.usage?.completion_tokens);
   assert.equal(Math.round(Number(response.headers.get("x-brikk-cost-usd")) * 1e9), Number(row?.["cost_nano_usd"]));

@@ -58,6 +58,8 @@ const answerJson = (status: number, body: unknown, headers: Record<string, strin
 let openai: ScriptedProvider;
 let mistral: ScriptedProvider;
 let gateway: GatewayUnderTest;
+/** Waits half a second for a provider, and no longer; for the tests in which one is silent. */
+let hasty: GatewayUnderTest;
 let agent: Agent;
 let lastRequest = 0;
 
@@ -65,13 +67,12 @@ before(async () => {
   openai = await startProvider();
   mistral = await startProvider();
   agent = new Agent();
-  gateway = await startGateway({
-    providers: { openai: openai.baseUrl, mistral: mistral.baseUrl },
-    environment: { PROVIDER_TIMEOUT_SECONDS: "0.3", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.3" },
-  });
+  const providers = { openai: openai.baseUrl, mistral: mistral.baseUrl };
+  gateway = await startGateway({ providers });
+  hasty = await startGateway({ providers, environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" } });
 });
 after(async () => {
-  await gateway.close();
+  await Promise.all([gateway.close(), hasty.close()]);
   await Promise.all([agent.close(), openai.close(), mistral.close()]);
 });
 
@@ -83,9 +84,9 @@ interface Call {
 }
 const MESSAGES = [{ role: "user", content: "How are you?" }];
 
-async function call(body: object | string): Promise<Call> {
+async function call(body: object | string, to = gateway): Promise<Call> {
   const requestId = `streams-${++lastRequest}`;
-  const answer = await request(`${gateway.url}/v1/chat/completions`, {
+  const answer = await request(`${to.url}/v1/chat/completions`, {
     method: "POST",
     dispatcher: agent,
     headers: { "content-type": "application/json", "x-request-id": requestId },
@@ -98,8 +99,8 @@ const whole = async ({ body }: Call): Promise<Buffer> => Buffer.from(await body.
 const errorOf = async (answer: Call): Promise<Record<string, unknown>> => ((await answer.body.json()) as { error: Record<string, unknown> }).error;
 
 /** The one row of the request. */
-async function rowOf({ requestId }: Call): Promise<Row> {
-  const rows = await gateway.all(`select * from usage_events where request_id = '${requestId}'`);
+async function rowOf({ requestId }: Call, on = gateway): Promise<Row> {
+  const rows = await on.all(`select * from usage_events where request_id = '${requestId}'`);
   assert.equal(rows.length, 1, `${requestId} has ${rows.length} rows`);
   return rows[0]!;
 }
@@ -189,7 +190,7 @@ for (const recording of [plain, crlf, mixed]) {
 }
 
 test("an event of over 1 MB passes whole wherever it is cut", async () => {
-  const long = `${"日本語🎉 text ".repeat(60_000)}`;
+  const long = "日本語🎉 text ".repeat(60_000);
   const recording: Recording = { ...plain, events: [plain.events[0]!, event(chunk({ content: long })), event(chunk({}, "stop")), event(usageChunk), event("[DONE]")], usageAt: 3 };
   const bytes = Buffer.from(recording.events.join(""));
   assert.ok(bytes.length > 1_048_576);
@@ -331,7 +332,7 @@ const mistralUsage = { prompt_tokens: 20, completion_tokens: 4, total_tokens: 24
 const mistralStream = event({ id: "m", choices: [{ index: 0, delta: { role: "assistant", content: "Hola" }, finish_reason: null }] }) + event({ id: "m", choices: [{ index: 0, delta: { content: "" }, finish_reason: "stop" }], usage: mistralUsage }) + event("[DONE]");
 const mistralAnswer = { id: "m", object: "chat.completion", created: 1, model: "mistral-small-latest", choices: [{ index: 0, message: { role: "assistant", content: "Hola" }, finish_reason: "stop" }], usage: mistralUsage };
 
-const firstFailures: readonly [string, Script][] = [
+const firstFailures: readonly [string, Script, "silent"?][] = [
   ["an empty stream", replay()],
   ["a stream of [DONE] alone", replay(event("[DONE]"))],
   ["a role and then the end", replay(event(chunk({ role: "assistant", content: "" })))],
@@ -348,20 +349,21 @@ const firstFailures: readonly [string, Script][] = [
   ["429", answerJson(429, { error: { type: "requests", code: "rate_limit_exceeded" } }, { "retry-after": "60" })],
   ["429 for want of quota", answerJson(429, { error: { type: "insufficient_quota", code: "insufficient_quota" } })],
   ["401 for the gateway's own key", answerJson(401, { error: { message: "wrong key" } })],
-  ["silence", () => undefined],
-  ["silence behind the status line", (response) => sse(response).flushHeaders()],
-  ["a role and then silence", (response) => sse(response).write(event(chunk({ role: "assistant", content: "" })))],
+  ["silence", () => undefined, "silent"],
+  ["silence behind the status line", (response) => sse(response).flushHeaders(), "silent"],
+  ["a role and then silence", (response) => sse(response).write(event(chunk({ role: "assistant", content: "" }))), "silent"],
 ];
-for (const [what, script] of firstFailures) {
+for (const [what, script, silent] of firstFailures) {
   test(`before the first output nothing was shown and brikk/auto serves from the other provider: ${what}`, async () => {
     openai.play(script);
     mistral.play(replay(mistralStream));
-    const answer = await call({ model: "brikk/auto", stream: true });
+    const to = silent ? hasty : gateway;
+    const answer = await call({ model: "brikk/auto", stream: true }, to);
     assert.equal(answer.status, 200);
     assert.equal((await whole(answer)).toString("utf8"), mistralStream);
     assert.equal(answer.headers["x-brikk-provider"], "mistral");
     assert.equal(answer.headers["x-brikk-fallback"], "true");
-    const row = await rowOf(answer);
+    const row = await rowOf(answer, to);
     assert.deepEqual([row["provider"], row["fallback"], row["attempts"], row["outcome"], row["usage_source"], row["output_tokens"]], ["mistral", 1n, 2n, "completed", "exact", 4n]);
   });
 }
@@ -448,11 +450,11 @@ for (const [what, script] of [
       response.on("close", gone.resolve);
       script(response);
     });
-    const answer = await call({});
+    const answer = await call({}, hasty);
     assert.equal(answer.status, 504);
     assert.equal((await errorOf(answer))["code"], "provider_timeout");
     await gone.promise;
-    const row = await rowOf(answer);
+    const row = await rowOf(answer, hasty);
     // The provider may have worked on it, so the input is charged, as an estimate.
     assert.deepEqual([row["outcome"], row["usage_source"], row["output_tokens"]], ["failed", "estimated", 0n]);
   });
@@ -469,7 +471,7 @@ for (const [what, script] of [
       response.on("close", gone.resolve);
       script(response);
     });
-    const answer = await call({ stream: true });
+    const answer = await call({ stream: true }, hasty);
     assert.equal(answer.status, 504);
     assert.equal((await errorOf(answer))["code"], "provider_timeout");
     await gone.promise;
@@ -532,3 +534,18 @@ test("connections to a provider are kept for the next request, streams with a la
   for (let count = 0; count < 10; count++) await whole(await call({ stream: true }));
   assert.ok(sockets.size <= 2, `${sockets.size} connections`);
 });
+
+for (const stream of [true, false]) {
+  test(`an answer whose row cannot be written is not called done: ${stream ? "a stream ends in an error event" : "a plain one is internal_error"}`, async (t) => {
+    const broken = await startGateway({ providers: { openai: openai.baseUrl } });
+    t.after(() => broken.close());
+    await broken.all("drop table usage_events");
+    openai.play(stream ? replay(plain.events.join("")) : answerJson(200, { ...mistralAnswer, usage: USAGE }));
+    const answer = await request(`${broken.url}/v1/chat/completions`, { method: "POST", dispatcher: agent, headers: { "content-type": "application/json" }, body: JSON.stringify({ model: "gpt-4o-mini", messages: MESSAGES, stream }) });
+    const text = await answer.body.text();
+    assert.match(text, /"code":"internal_error"/);
+    assert.doesNotMatch(text, /\[DONE\]|Hola|usage_events/);
+    if (stream) assert.match(text, /\n\nevent: error\ndata: /);
+    else assert.equal(answer.statusCode, 500);
+  });
+}

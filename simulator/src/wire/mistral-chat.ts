@@ -99,7 +99,7 @@ export function readMistralChat(input: unknown): ChatRequest {
   }
 }
 
-export function refuseUnknownMistralModel(model: string): void {
+function refuseUnknownMistralModel(model: string): void {
   if (!FAMILIES.test(model)) refuseMistral(400, `Invalid model: ${model}`, 'invalid_model', '1500')
 }
 

@@ -36,7 +36,7 @@ export function readOpenaiEmbeddings(input: unknown): EmbeddingsRequest {
 function readInputs(input: z.infer<typeof bodySchema>['input']): EmbeddingsInput[] {
   if (typeof input === 'string') return [textInput(input)]
   if (input.every((item) => typeof item === 'number')) return [tokenInput(input)]
-  return input.map((item) => (Array.isArray(item) ? tokenInput(item) : textInput(String(item))))
+  return input.map((item) => (Array.isArray(item) ? tokenInput(item) : textInput(item)))
 }
 
 function textInput(text: string): EmbeddingsInput {

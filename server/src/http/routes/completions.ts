@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { readCompletionRequest } from "../../completion/completion-request.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
 import type { ModelCatalogue } from "../../ledger/model-catalogue.ts";

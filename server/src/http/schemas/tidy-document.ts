@@ -8,13 +8,13 @@ const PREFIX = "#/components/schemas/";
  * what is answered, of which mostly one is used; and `nullable` says nothing there without a `type` beside it
  * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20).
  */
-export function tidyDocument<Document extends object>(document: Document): Document {
-  const tidy = structuredClone(document) as Document & { components?: { schemas?: JsonObject } };
-  const { schemas } = tidy.components ?? {};
+export function tidyDocument(document: object): JsonObject {
+  const tidy = structuredClone(document) as JsonObject & { components?: { schemas?: JsonObject } };
+  const schemas = tidy.components?.schemas;
   if (schemas === undefined) return tidy;
-  pushNullableDown(tidy as unknown as Json);
+  pushNullableDown(tidy);
 
-  const used = reachable(tidy as unknown as JsonObject, schemas);
+  const used = reachable(tidy, schemas);
   for (const name of Object.keys(schemas)) if (!used.has(name)) delete schemas[name];
   const shorter = new Map<string, string>();
   for (const name of Object.keys(schemas)) {
@@ -24,7 +24,7 @@ export function tidyDocument<Document extends object>(document: Document): Docum
     schemas[short] = schemas[name]!;
     delete schemas[name];
   }
-  eachReference(tidy as unknown as Json, (holder, target) => {
+  eachReference(tidy, (holder, target) => {
     holder["$ref"] = shorter.get(target) ?? target;
   });
   return tidy;
@@ -65,4 +65,5 @@ function eachObject(value: Json, visit: (object: JsonObject) => void): void {
   for (const item of Object.values(value)) eachObject(item, visit);
 }
 
-const isObject = (value: Json | undefined): value is JsonObject => typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value: Json | undefined): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

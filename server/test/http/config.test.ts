@@ -1,0 +1,117 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { ConfigError, loadConfig, loadConfigFile, settings } from "../../src/config.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "brikk-config-"));
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+function faultsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    loadConfig(environment);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.faults;
+  }
+  return assert.fail("the settings were accepted");
+}
+
+const configFile = (text: string): string => {
+  const path = join(mkdtempSync(join(folder, "file-")), "brikk.yaml");
+  writeFileSync(path, text);
+  return path;
+};
+
+test("without any setting the defaults of the documentation hold, frozen", () => {
+  const config = loadConfig({});
+  assert.equal(config.host, "127.0.0.1");
+  assert.equal(config.port, 8_080);
+  assert.equal(config.databaseUrl, "sqlite:./data/brikk.db");
+  assert.equal(config.requireAuth, false);
+  assert.equal(config.defaultSoftCap, 5_000_000_000n);
+  assert.equal(config.defaultHardCap, 10_000_000_000n);
+  assert.equal(config.rateLimitPerMin, 60);
+  assert.equal(config.providerTimeoutMs, 30_000);
+  assert.deepEqual([config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs], [5_000, 10_000, 15_000]);
+  assert.deepEqual(config.providers.map(({ defaultModel }) => defaultModel), ["gpt-4o-mini", "mistral-small-latest"]);
+  assert.equal(config.logLevel, "info");
+  assert.ok(Object.isFrozen(config));
+});
+
+/** A value that each setting refuses. */
+const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
+  PORT: "70000",
+  DATABASE_URL: "mysql://x",
+  OPENAI_API_KEY: "sk-with space",
+  MISTRAL_API_KEY: "ключ",
+  OPENAI_BASE_URL: "ftp://x",
+  MISTRAL_BASE_URL: "nowhere",
+  BRIKK_REQUIRE_AUTH: "yes",
+  BRIKK_ALLOW_ANONYMOUS: "1",
+  BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
+  BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
+  BRIKK_RATE_LIMIT_PER_MIN: "0",
+  BRIKK_MAX_BODY_BYTES: "12",
+  BRIKK_DRAIN_SECONDS: "0",
+  PROVIDER_TIMEOUT_SECONDS: "-1",
+  PROVIDER_CONNECT_TIMEOUT_SECONDS: "never",
+  PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "NaN",
+  PROVIDER_IDLE_TIMEOUT_SECONDS: "Infinity",
+  SIMULATOR_FIRST_TOKEN_MS: "-3",
+  SIMULATOR_TOKENS_PER_SECOND: "1.5",
+  LOG_LEVEL: "loud",
+  BRIKK_CONFIG: "/does/not/exist.yaml",
+};
+
+test("all faults are reported at once, each with its variable, and those of secrets without their value", () => {
+  const faults = faultsOf(REFUSED as Record<string, string>);
+  for (const name of Object.keys(REFUSED)) assert.ok(faults.some((fault) => fault.startsWith(name)), name);
+  assert.ok(!faults.join().includes("with space") && !faults.join().includes("ключ"));
+  for (const name of ["PORT", "LOG_LEVEL"] as const) {
+    assert.match(faults.find((fault) => fault.startsWith(name)) ?? "", new RegExp(`^${name} is "${REFUSED[name]}"; accepted is .+\\.$`));
+  }
+  assert.match(new ConfigError(faults).message, /^Brikk cannot start, \d+ settings are wrong:\n {2}- /);
+});
+
+for (const [name, value] of Object.entries(REFUSED)) {
+  test(`${name}=${value} is refused by itself`, () => {
+    const faults = faultsOf({ [name]: value });
+    assert.ok(faults[0]?.startsWith(name));
+  });
+}
+
+test("production, and any address that others can reach, ask for keys or for the word that none are meant", () => {
+  for (const environment of [{ NODE_ENV: "production" }, { HOST: "0.0.0.0" }, { HOST: "::" }, { HOST: "192.168.1.4" }, { HOST: "127.evil.example" }, { HOST: "localhost.evil.example" }]) {
+    const faults = faultsOf(environment as unknown as Record<string, string>);
+    assert.equal(faults.length, 1);
+    assert.match(faults[0]!, /BRIKK_REQUIRE_AUTH.*BRIKK_ALLOW_ANONYMOUS/);
+    assert.equal(loadConfig({ ...environment, BRIKK_REQUIRE_AUTH: "true" }).requireAuth, true);
+    assert.equal(loadConfig({ ...environment, BRIKK_ALLOW_ANONYMOUS: "true" }).requireAuth, false);
+  }
+  for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"]) assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+});
+
+test("a soft cap above the hard cap is refused, an equal one is not", () => {
+  assert.match(faultsOf({ BRIKK_DEFAULT_SOFT_CAP_USD: "11" })[0]!, /^BRIKK_DEFAULT_SOFT_CAP_USD/);
+  assert.equal(loadConfig({ BRIKK_DEFAULT_SOFT_CAP_USD: "10" }).defaultSoftCap, 10_000_000_000n);
+});
+
+test("blank settings are as if they were not there", () => {
+  const config = loadConfig({ PORT: " ", OPENAI_API_KEY: "", LOG_LEVEL: "" });
+  assert.equal(config.port, 8_080);
+  assert.equal(config.providers[0]?.apiKey, undefined);
+});
+
+test("a config file gives prices; a faulty one is refused whole, with every fault and its place", () => {
+  const good = configFile("prices:\n  - provider: openai\n    model: my-model\n    input_usd_per_million: 0.5\n    output_usd_per_million: '1.25'\n");
+  assert.deepEqual(loadConfig({ BRIKK_CONFIG: good }).prices, [{ provider: "openai", model: "my-model", input_usd_per_million: "0.5", output_usd_per_million: "1.25" }]);
+  const bad = configFile("prices:\n  - provider: openai\n    model: ''\n    input_usd_per_million: -1\n    surprise: 1\n");
+  assert.throws(
+    () => loadConfigFile(bad),
+    (error: unknown) => error instanceof ConfigError && error.faults.length >= 3 && error.faults.every((fault) => fault.includes("prices.0")),
+  );
+  assert.throws(() => loadConfigFile(configFile("prices: [")), ConfigError);
+  assert.ok(faultsOf({ BRIKK_CONFIG: bad, PORT: "x" }).length >= 4, "together with the faults of the environment");
+});
