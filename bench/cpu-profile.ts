@@ -53,7 +53,8 @@ export function timeShares(profile: Profile, fromUs: number, toUs: number): Time
   const areas = new Map<string, number>();
   const callers = new Map<string, number>();
   const functions = new Map<string, number>();
-  const add = (sums: Map<string, number>, name: string, us: number): void => void sums.set(name, (sums.get(name) ?? 0) + us);
+  const add = (sums: Map<string, number>, name: string, us: number): void =>
+    void sums.set(name, (sums.get(name) ?? 0) + us);
   for (const [id, us] of selfUs) {
     const node = nodes.get(id)!;
     if (node.callFrame.functionName === "(idle)") continue;
@@ -76,7 +77,8 @@ function describe(node: ProfileNode): string {
 }
 
 /** Work that no function of Brikk's is waiting for: the area of whatever stands at the root. */
-const callerless = (node: ProfileNode, parentOf: (node: ProfileNode) => ProfileNode | undefined): string => `(no caller of ours) ${areaOf(node, parentOf)}`;
+const callerless = (node: ProfileNode, parentOf: (node: ProfileNode) => ProfileNode | undefined): string =>
+  `(no caller of ours) ${areaOf(node, parentOf)}`;
 
 const NODE_AREAS: readonly (readonly [RegExp, string])[] = [
   [/^node:_http|^node:internal\/http/, "node: http"],
@@ -87,7 +89,10 @@ const NODE_AREAS: readonly (readonly [RegExp, string])[] = [
   [/^node:events/, "node: events"],
   [/^node:internal\/(worker|per_context\/messageport)|^node:worker/, "node: messages between threads"],
   [/^node:(internal\/)?(buffer|crypto|url|util)/, "node: buffers, crypto, url"],
-  [/^node:(internal\/)?(async_hooks|process|diagnostics|async_local)|^node:internal\/async/, "node: ticks and async hooks"],
+  [
+    /^node:(internal\/)?(async_hooks|process|diagnostics|async_local)|^node:internal\/async/,
+    "node: ticks and async hooks",
+  ],
   [/^node:(internal\/)?fs/, "node: fs"],
 ];
 

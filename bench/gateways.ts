@@ -57,7 +57,9 @@ http {
 }
 `,
   );
-  const child = spawn(binary, ["-p", home, "-e", join(home, "error.log"), "-c", join(home, "nginx.conf")], { stdio: ["ignore", "ignore", openSync(join(home, "stderr.log"), "a")] });
+  const child = spawn(binary, ["-p", home, "-e", join(home, "error.log"), "-c", join(home, "nginx.conf")], {
+    stdio: ["ignore", "ignore", openSync(join(home, "stderr.log"), "a")],
+  });
   const version = spawnSync(binary, ["-v"], { encoding: "utf8" }).stderr.trim().replace("nginx version: nginx/", "");
   return ready({ name: "nginx", version, port, headers: {} }, child, home);
 }
@@ -68,19 +70,35 @@ export async function startPortkey({ upstreamPort, folder }: Surroundings): Prom
   const main = join(home, "node_modules/@portkey-ai/gateway/build/start-server.js");
   if (!existsSync(main)) {
     process.stderr.write("Installing Portkey's gateway into bench/portkey ...\n");
-    const installed = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: home, stdio: ["ignore", 2, 2] });
-    if (installed.status !== 0) throw new PeerMissing("Portkey's gateway could not be installed (npm ci in bench/portkey)");
+    const installed = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+      cwd: home,
+      stdio: ["ignore", 2, 2],
+    });
+    if (installed.status !== 0)
+      throw new PeerMissing("Portkey's gateway could not be installed (npm ci in bench/portkey)");
   }
   const logs = folderIn(folder, "portkey");
   const port = await freePort();
-  const child = spawn(process.execPath, [main, `--port=${port}`, "--headless"], { cwd: home, stdio: ["ignore", openSync(join(logs, "stdout.log"), "a"), openSync(join(logs, "stderr.log"), "a")] });
-  const { version } = JSON.parse(readFileSync(join(home, "node_modules/@portkey-ai/gateway/package.json"), "utf8")) as { version: string };
-  const headers = { "x-portkey-provider": "openai", "x-portkey-custom-host": `http://127.0.0.1:${upstreamPort}/v1`, authorization: "Bearer bench" };
+  const child = spawn(process.execPath, [main, `--port=${port}`, "--headless"], {
+    cwd: home,
+    stdio: ["ignore", openSync(join(logs, "stdout.log"), "a"), openSync(join(logs, "stderr.log"), "a")],
+  });
+  const { version } = JSON.parse(readFileSync(join(home, "node_modules/@portkey-ai/gateway/package.json"), "utf8")) as {
+    version: string;
+  };
+  const headers = {
+    "x-portkey-provider": "openai",
+    "x-portkey-custom-host": `http://127.0.0.1:${upstreamPort}/v1`,
+    authorization: "Bearer bench",
+  };
   return ready({ name: "Portkey", version, port, headers }, child, logs);
 }
 
 /** Brikk with everything on: a key of its own with limit and caps, ledger, metrics, and a log line per request into a file. */
-export async function startBrikk({ upstreamPort, folder }: Surroundings, nodeFlags: readonly string[] = []): Promise<RunningGateway> {
+export async function startBrikk(
+  { upstreamPort, folder }: Surroundings,
+  nodeFlags: readonly string[] = [],
+): Promise<RunningGateway> {
   const home = folderIn(folder, `brikk${nodeFlags.length === 0 ? "" : "-profiled"}`);
   const port = await freePort();
   const environment = {
@@ -94,22 +112,49 @@ export async function startBrikk({ upstreamPort, folder }: Surroundings, nodeFla
     BRIKK_REQUIRE_AUTH: "true",
     LOG_LEVEL: "info",
   };
-  const created = execFileSync(process.execPath, ["server/src/cli.ts", "keys", "create", "--name", "bench", "--soft-cap-usd", "100000", "--hard-cap-usd", "100000", "--rate-limit-per-min", "1000000", "--json"], { cwd: root, env: environment, encoding: "utf8" });
+  const created = execFileSync(
+    process.execPath,
+    [
+      "server/src/cli.ts",
+      "keys",
+      "create",
+      "--name",
+      "bench",
+      "--soft-cap-usd",
+      "100000",
+      "--hard-cap-usd",
+      "100000",
+      "--rate-limit-per-min",
+      "1000000",
+      "--json",
+    ],
+    { cwd: root, env: environment, encoding: "utf8" },
+  );
   const { key } = JSON.parse(created) as { key: string };
-  const child = spawn(process.execPath, [...nodeFlags, "server/src/main.ts"], { cwd: root, env: environment, stdio: ["ignore", openSync(join(home, "stdout.log"), "a"), openSync(join(home, "stderr.log"), "a")] });
+  const child = spawn(process.execPath, [...nodeFlags, "server/src/main.ts"], {
+    cwd: root,
+    env: environment,
+    stdio: ["ignore", openSync(join(home, "stdout.log"), "a"), openSync(join(home, "stderr.log"), "a")],
+  });
   const { version } = JSON.parse(readFileSync(join(root, "server/package.json"), "utf8")) as { version: string };
   return ready({ name: "Brikk", version, port, headers: { authorization: `Bearer ${key}` } }, child, home);
 }
 
 const START_TIMEOUT_MS = 15_000;
 
-async function ready(about: Omit<RunningGateway, "pid" | "stop">, child: ChildProcess, logs: string): Promise<RunningGateway> {
+async function ready(
+  about: Omit<RunningGateway, "pid" | "stop">,
+  child: ChildProcess,
+  logs: string,
+): Promise<RunningGateway> {
   const exited = new Promise<void>((resolve) => void child.once("exit", () => resolve()));
   const deadline = performance.now() + START_TIMEOUT_MS;
   while (!(await accepts(about.port))) {
     if (child.exitCode !== null || performance.now() > deadline) {
       child.kill("SIGKILL");
-      throw new Error(`${about.name} did not start; what it said is in ${logs}: ${readFileSync(join(logs, "stderr.log"), "utf8").slice(-500)}`);
+      throw new Error(
+        `${about.name} did not start; what it said is in ${logs}: ${readFileSync(join(logs, "stderr.log"), "utf8").slice(-500)}`,
+      );
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

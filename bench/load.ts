@@ -40,8 +40,15 @@ const LAST_CHUNK = Buffer.from("\r\n0\r\n\r\n");
 
 function run(job: Job): Promise<JobResult> {
   const body = JSON.stringify(job.workload.body);
-  const head = Object.entries({ host: `127.0.0.1:${job.port}`, "content-type": "application/json", "content-length": String(Buffer.byteLength(body)), ...job.headers });
-  const request = Buffer.from(`POST ${job.path} HTTP/1.1\r\n${head.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`);
+  const head = Object.entries({
+    host: `127.0.0.1:${job.port}`,
+    "content-type": "application/json",
+    "content-length": String(Buffer.byteLength(body)),
+    ...job.headers,
+  });
+  const request = Buffer.from(
+    `POST ${job.path} HTTP/1.1\r\n${head.map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n${body}`,
+  );
   const latencies: number[] = [];
   const firstBytes: number[] = [];
   const sockets = new Set<Socket>();
@@ -57,7 +64,14 @@ function run(job: Job): Promise<JobResult> {
     const finish = (): void => {
       for (const socket of sockets) socket.destroy();
       const elapsedMs = performance.now() - startedMs;
-      resolve({ requests: done, failures, firstFailure, elapsedMs, latencyMs: percentiles(latencies), firstByteMs: percentiles(firstBytes) });
+      resolve({
+        requests: done,
+        failures,
+        firstFailure,
+        elapsedMs,
+        latencyMs: percentiles(latencies),
+        firstByteMs: percentiles(firstBytes),
+      });
     };
     let open = job.connections;
     const retire = (): void => {
@@ -153,7 +167,7 @@ function endsWithLastChunk(chunks: readonly Buffer[]): boolean {
 
 function unchunk(all: Buffer, bodyStart: number): Buffer {
   const parts: Buffer[] = [];
-  for (let at = bodyStart; ; ) {
+  for (let at = bodyStart; ;) {
     const lineEnd = all.indexOf("\r\n", at, "latin1");
     const size = Number.parseInt(all.toString("latin1", at, lineEnd), 16);
     if (!(size > 0)) return Buffer.concat(parts);
@@ -166,15 +180,27 @@ function unchunk(all: Buffer, bodyStart: number): Buffer {
 function faultOf(text: string, { chunks }: Workload): string | undefined {
   try {
     if (chunks === undefined) {
-      const answer = JSON.parse(text) as { choices: { message: { content: string } }[]; usage: { completion_tokens: number } };
-      return answer.choices[0]!.message.content === answerText(PLAIN_WORDS) && answer.usage.completion_tokens === PLAIN_WORDS ? undefined : `a wrong answer: ${text.slice(0, 300)}`;
+      const answer = JSON.parse(text) as {
+        choices: { message: { content: string } }[];
+        usage: { completion_tokens: number };
+      };
+      return answer.choices[0]!.message.content === answerText(PLAIN_WORDS) &&
+        answer.usage.completion_tokens === PLAIN_WORDS
+        ? undefined
+        : `a wrong answer: ${text.slice(0, 300)}`;
     }
-    const events = text.split("\n\n").filter((event) => event.startsWith("data: ")).map((event) => event.slice(6));
+    const events = text
+      .split("\n\n")
+      .filter((event) => event.startsWith("data: "))
+      .map((event) => event.slice(6));
     if (events.pop() !== "[DONE]") return `a stream without its end: ${text.slice(-200)}`;
     let said = "";
     let counted: number | undefined;
     for (const event of events) {
-      const { choices, usage } = JSON.parse(event) as { choices: { delta: { content?: string } }[]; usage?: { completion_tokens: number } | null };
+      const { choices, usage } = JSON.parse(event) as {
+        choices: { delta: { content?: string } }[];
+        usage?: { completion_tokens: number } | null;
+      };
       said += choices[0]?.delta.content ?? "";
       counted = usage?.completion_tokens ?? counted;
     }
@@ -186,7 +212,8 @@ function faultOf(text: string, { chunks }: Workload): string | undefined {
 
 function percentiles(values: number[]): Percentiles {
   values.sort((a, b) => a - b);
-  const at = (share: number): number => values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? Number.NaN;
+  const at = (share: number): number =>
+    values[Math.min(values.length - 1, Math.floor(values.length * share))] ?? Number.NaN;
   return { p50: at(0.5), p99: at(0.99) };
 }
 

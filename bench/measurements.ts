@@ -21,7 +21,11 @@ export interface LoadShape {
 /** Where a load goes: a gateway, or the upstream itself. */
 export type Target = Pick<RunningGateway, "name" | "port" | "headers">;
 
-export async function measure(generator: ChildProcess, gateway: RunningGateway, shape: LoadShape): Promise<Measurement> {
+export async function measure(
+  generator: ChildProcess,
+  gateway: RunningGateway,
+  shape: LoadShape,
+): Promise<Measurement> {
   const before = readUsage(gateway.pid);
   const load = await send(generator, gateway, shape);
   return { load, used: usedBetween(before, readUsage(gateway.pid)) };
@@ -39,7 +43,10 @@ export async function send(generator: ChildProcess, target: Target, shape: LoadS
     });
     generator.send(job);
   });
-  if (result.failures > 0) throw new Error(`${target.name}, ${shape.workload.name}: ${result.failures} of ${result.requests} answers were wrong; the first: ${result.firstFailure}`);
+  if (result.failures > 0)
+    throw new Error(
+      `${target.name}, ${shape.workload.name}: ${result.failures} of ${result.requests} answers were wrong; the first: ${result.firstFailure}`,
+    );
   return result;
 }
 

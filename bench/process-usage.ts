@@ -26,7 +26,9 @@ export function readUsage(pid: number): ProcessUsage {
     cpuUs += (user + kernel) * US_PER_TICK;
     kernelUs += kernel * US_PER_TICK;
     for (const thread of readdirSync(`/proc/${member}/task`)) {
-      const name = readFileSync(`/proc/${member}/task/${thread}/comm`, "utf8").trim().replace(/[-:/ ]*\d+$/, "");
+      const name = readFileSync(`/proc/${member}/task/${thread}/comm`, "utf8")
+        .trim()
+        .replace(/[-:/ ]*\d+$/, "");
       // Run time in nanoseconds; finer than ticks, and threads are short of those.
       const [runNs = "0"] = readFileSync(`/proc/${member}/task/${thread}/schedstat`, "utf8").split(" ");
       threadsUs.set(name, (threadsUs.get(name) ?? 0) + Number(runNs) / 1_000);
@@ -63,8 +65,13 @@ function ticksOf(path: string): { user: number; kernel: number } {
 
 /** The process, its children, and theirs. */
 function treeOf(root: number): number[] {
-  const parents = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map((name) => [Number(name), parentOf(Number(name))] as const);
-  const withChildren = (pid: number): number[] => [pid, ...parents.filter(([, parent]) => parent === pid).flatMap(([child]) => withChildren(child))];
+  const parents = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => [Number(name), parentOf(Number(name))] as const);
+  const withChildren = (pid: number): number[] => [
+    pid,
+    ...parents.filter(([, parent]) => parent === pid).flatMap(([child]) => withChildren(child)),
+  ];
   return withChildren(root);
 }
 

@@ -26,13 +26,16 @@ export interface GatewayResults {
 
 export interface ProfiledLoad {
   readonly requests: number;
+  /** CPU time of the main thread, which the sampled shares divide. */
+  readonly mainThreadUs: number;
   readonly shares: TimeShares;
 }
 
 export const LOAD = { connections: 16, pacedConnections: 32, chunks: 50, moreChunks: 200, ratePerSecond: 500 } as const;
 
 export const perChunkUs = (gateway: GatewayResults): number =>
-  (median(gateway.longStreams.map(cpuPerRequestUs)) - median(gateway.shortStreams.map(cpuPerRequestUs))) / (LOAD.moreChunks - LOAD.chunks);
+  (median(gateway.longStreams.map(cpuPerRequestUs)) - median(gateway.shortStreams.map(cpuPerRequestUs))) /
+  (LOAD.moreChunks - LOAD.chunks);
 
 export function resultsPage(results: Results): string {
   const { gateways, direct, profile } = results;
@@ -42,7 +45,10 @@ export function resultsPage(results: Results): string {
 Written by \`npm run bench\`; not edited by hand. One upstream, which answers at once, stands behind every gateway; all of it ran
 on one machine in one run, the gateways in turn.
 
-${table(["", ""], results.about.map((row) => [...row]))}
+${table(
+  ["", ""],
+  results.about.map((row) => [...row]),
+)}
 ${results.missing.map((sentence) => `Left out: ${sentence}.\n`).join("")}
 CPU is the figure to look at: user and system time of all of a gateway's processes and threads (/proc/PID/stat), divided by
 the requests. It hardly depends on what else the machine does; requests/s and latency do, since the load generator and the
@@ -68,7 +74,15 @@ ${LOAD.pacedConnections} streams at a time, one chunk each ${BEAT_MS} ms on each
 a chunk is the difference between streams of ${LOAD.moreChunks} and of ${LOAD.chunks} chunks.
 
 ${table(
-  ["", `CPU, ${LOAD.chunks} chunks`, `CPU, ${LOAD.moreChunks} chunks`, "CPU per chunk", "of nginx", "first byte p50", "p99"],
+  [
+    "",
+    `CPU, ${LOAD.chunks} chunks`,
+    `CPU, ${LOAD.moreChunks} chunks`,
+    "CPU per chunk",
+    "of nginx",
+    "first byte p50",
+    "p99",
+  ],
   gateways.map((gateway) => [
     gateway.name,
     spread(gateway.shortStreams.map(cpuPerRequestUs)),
@@ -88,25 +102,42 @@ ${table(
   [{ name: "no gateway", atRate: direct }, ...gateways].map(({ name, atRate }) => {
     const p50 = median(atRate.map(({ latencyMs }) => latencyMs.p50));
     const p99 = median(atRate.map(({ latencyMs }) => latencyMs.p99));
-    const own = { p50: median(direct.map(({ latencyMs }) => latencyMs.p50)), p99: median(direct.map(({ latencyMs }) => latencyMs.p99)) };
-    return [name, ms(p50), ms(p99), name === "no gateway" ? "" : ms(p50 - own.p50), name === "no gateway" ? "" : ms(p99 - own.p99)];
+    const own = {
+      p50: median(direct.map(({ latencyMs }) => latencyMs.p50)),
+      p99: median(direct.map(({ latencyMs }) => latencyMs.p99)),
+    };
+    return [
+      name,
+      ms(p50),
+      ms(p99),
+      name === "no gateway" ? "" : ms(p50 - own.p50),
+      name === "no gateway" ? "" : ms(p99 - own.p99),
+    ];
   }),
 )}
 ## Memory
 
 After all of the above.
 
-${table(["", "RSS", "peak"], gateways.map(({ name, memory }) => [name, `${memory.rssMb.toFixed(0)} MB`, `${memory.peakRssMb.toFixed(0)} MB`]))}
+${table(
+  ["", "RSS", "peak"],
+  gateways.map(({ name, memory }) => [name, `${memory.rssMb.toFixed(0)} MB`, `${memory.peakRssMb.toFixed(0)} MB`]),
+)}
 ## Where Brikk's CPU goes
 
 By thread, microseconds per request (from /proc/PID/task, without the profiler).
 
 ${table(
   ["thread", "plain", `${LOAD.chunks} chunks`],
-  [...threadNames(brikk)].map((name) => [threadLabel(name), us(median(brikk.plain.map((one) => (one.used.threadsUs.get(name) ?? 0) / one.load.requests))), us(median(brikk.streamed.map((one) => (one.used.threadsUs.get(name) ?? 0) / one.load.requests)))]),
+  [...threadNames(brikk)].map((name) => [
+    threadLabel(name),
+    us(median(brikk.plain.map((one) => (one.used.threadsUs.get(name) ?? 0) / one.load.requests))),
+    us(median(brikk.streamed.map((one) => (one.used.threadsUs.get(name) ?? 0) / one.load.requests))),
+  ]),
 )}
 The main thread by the code that ran, sampled by \`node --cpu-prof\` in a run of its own (the sampling itself costs a few per cent).
-What the engine and Node's C++ do counts to the code that called them.
+What the engine and Node's C++ do counts to the code that called them. Samples are taken by the clock on the wall and scaled to the
+thread's CPU time, so what calls the kernel looks too dear when other programs want the cores.
 
 ${profileTable(profile, ({ areas }) => areas, "code", 0.01)}
 The same samples by the function of Brikk's own that was waiting for the work, libraries and Node included.
@@ -114,7 +145,10 @@ The same samples by the function of Brikk's own that was waiting for the work, l
 ${profileTable(profile, ({ callers }) => callers, "asked for by", 0.012)}`;
 }
 
-function loadTable(gateways: readonly GatewayResults[], of: (gateway: GatewayResults) => readonly Measurement[]): string {
+function loadTable(
+  gateways: readonly GatewayResults[],
+  of: (gateway: GatewayResults) => readonly Measurement[],
+): string {
   const cpu = (gateway: GatewayResults): number => median(of(gateway).map(cpuPerRequestUs));
   const portkey = gateways.find(({ name }) => name === "Portkey");
   return table(
@@ -132,45 +166,64 @@ function loadTable(gateways: readonly GatewayResults[], of: (gateway: GatewayRes
   );
 }
 
-export function profileTable(profile: Results["profile"], of: (shares: TimeShares) => ReadonlyMap<string, number>, heading: string, leastShare: number): string {
-  const perRequest = ({ shares, requests }: ProfiledLoad, name: string): number => (of(shares).get(name) ?? 0) / requests;
-  const share = (load: ProfiledLoad, name: string): number => (of(load.shares).get(name) ?? 0) / load.shares.busyUs;
+export function profileTable(
+  profile: Results["profile"],
+  of: (shares: TimeShares) => ReadonlyMap<string, number>,
+  heading: string,
+  leastShare: number,
+): string {
+  const share = ({ shares }: ProfiledLoad, name: string): number => (of(shares).get(name) ?? 0) / shares.busyUs;
+  const whole = ({ mainThreadUs, requests }: ProfiledLoad): number => mainThreadUs / requests;
   const { plain, streamed } = profile;
   const names = [...new Set([...of(plain.shares).keys(), ...of(streamed.shares).keys()])];
-  const shown = names.filter((name) => share(plain, name) >= leastShare || share(streamed, name) >= leastShare).sort((a, b) => perRequest(plain, b) - perRequest(plain, a));
-  const rest = (load: ProfiledLoad): number => load.shares.busyUs / load.requests - shown.reduce((sum, name) => sum + perRequest(load, name), 0);
+  const shown = names
+    .filter((name) => share(plain, name) >= leastShare || share(streamed, name) >= leastShare)
+    .sort((a, b) => share(plain, b) - share(plain, a));
+  const rest = (load: ProfiledLoad): number => 1 - shown.reduce((sum, name) => sum + share(load, name), 0);
+  const cells = (load: ProfiledLoad, part: number): string[] => [us(part * whole(load)), percent(part)];
   return table(
     [heading, "plain", "", `${LOAD.chunks} chunks`, ""],
     [
-      ...shown.map((name) => [name, us(perRequest(plain, name)), percent(share(plain, name)), us(perRequest(streamed, name)), percent(share(streamed, name))]),
-      ["everything else", us(rest(plain)), percent((rest(plain) * plain.requests) / plain.shares.busyUs), us(rest(streamed)), percent((rest(streamed) * streamed.requests) / streamed.shares.busyUs)],
-      ["together", us(plain.shares.busyUs / plain.requests), "", us(streamed.shares.busyUs / streamed.requests), ""],
+      ...shown.map((name) => [name, ...cells(plain, share(plain, name)), ...cells(streamed, share(streamed, name))]),
+      ["everything else", ...cells(plain, rest(plain)), ...cells(streamed, rest(streamed))],
+      ["together", us(whole(plain)), "", us(whole(streamed)), ""],
     ],
   );
 }
 
 const threadNames = (gateway: GatewayResults): Set<string> =>
-  new Set(gateway.plain.flatMap(({ used, load }) => [...used.threadsUs].filter(([, spent]) => spent / load.requests >= 0.05).map(([name]) => name)));
+  new Set(
+    gateway.plain.flatMap(({ used, load }) =>
+      [...used.threadsUs].filter(([, spent]) => spent / load.requests >= 0.05).map(([name]) => name),
+    ),
+  );
 
 const THREADS: Readonly<Record<string, string>> = {
+  "node-MainThread": "main",
   "brikk-sqlite": "the ledger's (SQLite)",
-  V8Worker: "V8's helpers (garbage collection, compiling)",
+  "node-V8Worker": "V8's helpers (garbage collection, compiling)",
   "libuv-worker": "libuv's pool",
 };
-const threadLabel = (name: string): string => THREADS[name] ?? (/^(node|MainThread)/i.test(name) ? "main" : name);
+const threadLabel = (name: string): string => THREADS[name] ?? name;
 
-const nginxOf = (gateways: readonly GatewayResults[], figure: (gateway: GatewayResults) => number): number | undefined => {
+const nginxOf = (
+  gateways: readonly GatewayResults[],
+  figure: (gateway: GatewayResults) => number,
+): number | undefined => {
   const nginx = gateways.find(({ name }) => name === "nginx");
   return nginx && figure(nginx);
 };
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`;
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`;
   return `${line(head)}${line(head.map((_, column) => (column === 0 ? "---" : "---:")))}${rows.map(line).join("")}`;
 }
 
 const us = (value: number): string => `${value.toFixed(1)} us`;
 const ms = (value: number): string => `${value.toFixed(2)} ms`;
 const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
-const spread = (values: readonly number[]): string => `${median(values).toFixed(0)} us (${Math.min(...values).toFixed(0)}-${Math.max(...values).toFixed(0)})`;
-const ratio = (value: number, of: number | undefined): string => (of === undefined ? "" : `${(value / of).toFixed(value / of < 1 ? 2 : 1)}x`);
+const spread = (values: readonly number[]): string =>
+  `${median(values).toFixed(0)} us (${Math.min(...values).toFixed(0)}-${Math.max(...values).toFixed(0)})`;
+const ratio = (value: number, of: number | undefined): string =>
+  of === undefined ? "" : `${(value / of).toFixed(value / of < 1 ? 2 : 1)}x`;

@@ -4,25 +4,62 @@ import { cpus, loadavg, release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { profileClockUs, readProfiles, timeShares } from "./cpu-profile.ts";
-import { PeerMissing, type RunningGateway, startBrikk, startNginx, startPortkey, type Surroundings } from "./gateways.ts";
-import { cpuPerRequestUs, type LoadShape, measure, median, send } from "./measurements.ts";
+import {
+  PeerMissing,
+  type RunningGateway,
+  startBrikk,
+  startNginx,
+  startPortkey,
+  type Surroundings,
+} from "./gateways.ts";
+import { cpuPerRequestUs, type LoadShape, measure, type Measurement, median, send } from "./measurements.ts";
 import { readMemory } from "./process-usage.ts";
-import { type GatewayResults, LOAD, profileTable, type ProfiledLoad, type Results, resultsPage } from "./results-page.ts";
+import {
+  type GatewayResults,
+  LOAD,
+  profileTable,
+  type ProfiledLoad,
+  type Results,
+  resultsPage,
+} from "./results-page.ts";
 import { plain, streamed } from "./workload.ts";
 
 /**
  * npm run bench [-- --rounds 5]       all gateways in turn, round after round; writes bench/results.md
  * npm run bench -- --profile-only     only where Brikk's CPU goes, on the terminal
  */
-const { values: options } = parseArgs({ options: { rounds: { type: "string", default: "5" }, "profile-only": { type: "boolean", default: false } } });
+const { values: options } = parseArgs({
+  options: { rounds: { type: "string", default: "5" }, "profile-only": { type: "boolean", default: false } },
+});
 const rounds = Math.max(1, Number.parseInt(options.rounds, 10) || 5);
 
 const shapes = {
   plain: { workload: plain, connections: LOAD.connections, maxRequests: 20_000, maxMs: 5_000 },
-  streamed: { workload: streamed(LOAD.chunks, { paced: false }), connections: LOAD.connections, maxRequests: 5_000, maxMs: 5_000 },
-  shortStreams: { workload: streamed(LOAD.chunks, { paced: true }), connections: LOAD.pacedConnections, maxRequests: 100_000, maxMs: 4_000 },
-  longStreams: { workload: streamed(LOAD.moreChunks, { paced: true }), connections: LOAD.pacedConnections, maxRequests: 100_000, maxMs: 4_000 },
-  atRate: { workload: plain, connections: LOAD.connections, maxRequests: 100_000, maxMs: 4_000, ratePerSecond: LOAD.ratePerSecond },
+  streamed: {
+    workload: streamed(LOAD.chunks, { paced: false }),
+    connections: LOAD.connections,
+    maxRequests: 5_000,
+    maxMs: 5_000,
+  },
+  shortStreams: {
+    workload: streamed(LOAD.chunks, { paced: true }),
+    connections: LOAD.pacedConnections,
+    maxRequests: 100_000,
+    maxMs: 4_000,
+  },
+  longStreams: {
+    workload: streamed(LOAD.moreChunks, { paced: true }),
+    connections: LOAD.pacedConnections,
+    maxRequests: 100_000,
+    maxMs: 4_000,
+  },
+  atRate: {
+    workload: plain,
+    connections: LOAD.connections,
+    maxRequests: 100_000,
+    maxMs: 4_000,
+    ratePerSecond: LOAD.ratePerSecond,
+  },
 } as const satisfies Record<string, LoadShape>;
 
 const say = (sentence: string): void => void process.stderr.write(`${sentence}\n`);
@@ -48,28 +85,52 @@ async function startAll(surroundings: Surroundings): Promise<{ gateways: Running
   return { gateways, missing };
 }
 
-async function compare(generator: ChildProcess, surroundings: Surroundings): Promise<Omit<Results, "about" | "profile"> & { versions: string }> {
+async function compare(
+  generator: ChildProcess,
+  surroundings: Surroundings,
+): Promise<Omit<Results, "about" | "profile"> & { versions: string }> {
   const { gateways, missing } = await startAll(surroundings);
-  const results = gateways.map(({ name }) => ({ name, plain: [], streamed: [], shortStreams: [], longStreams: [], atRate: [], memory: { rssMb: 0, peakRssMb: 0 } }) as Mutable<GatewayResults>);
+  const results = gateways.map(
+    ({ name }) =>
+      ({
+        name,
+        plain: [],
+        streamed: [],
+        shortStreams: [],
+        longStreams: [],
+        atRate: [],
+        memory: { rssMb: 0, peakRssMb: 0 },
+      }) as Mutable<GatewayResults>,
+  );
   const direct: Results["direct"][number][] = [];
   for (const gateway of gateways) {
     say(`Warming up ${gateway.name} ...`);
     await warmUp(generator, gateway);
   }
   for (let round = 1; round <= rounds; round += 1) {
-    direct.push(await send(generator, { name: "the upstream", port: surroundings.upstreamPort, headers: {} }, shapes.atRate));
+    direct.push(
+      await send(generator, { name: "the upstream", port: surroundings.upstreamPort, headers: {} }, shapes.atRate),
+    );
     for (const [index, gateway] of gateways.entries()) {
       const result = results[index]!;
-      for (const kind of ["plain", "streamed", "shortStreams", "longStreams"] as const) result[kind].push(await measure(generator, gateway, shapes[kind]));
+      for (const kind of ["plain", "streamed", "shortStreams", "longStreams"] as const)
+        result[kind].push(await measure(generator, gateway, shapes[kind]));
       result.atRate.push(await send(generator, gateway, shapes.atRate));
-      say(`Round ${round} of ${rounds}, ${gateway.name}: ${cpuPerRequestUs(result.plain.at(-1)!).toFixed(0)} us of CPU per answer, ${cpuPerRequestUs(result.streamed.at(-1)!).toFixed(0)} us per stream of ${LOAD.chunks} chunks.`);
+      say(
+        `Round ${round} of ${rounds}, ${gateway.name}: ${cpuPerRequestUs(result.plain.at(-1)!).toFixed(0)} us of CPU per answer, ${cpuPerRequestUs(result.streamed.at(-1)!).toFixed(0)} us per stream of ${LOAD.chunks} chunks.`,
+      );
     }
   }
   for (const [index, gateway] of gateways.entries()) {
     results[index]!.memory = readMemory(gateway.pid);
     await gateway.stop();
   }
-  return { gateways: results, direct, missing, versions: gateways.map(({ name, version }) => `${name} ${version}`).join(", ") };
+  return {
+    gateways: results,
+    direct,
+    missing,
+    versions: gateways.map(({ name, version }) => `${name} ${version}`).join(", "),
+  };
 }
 
 /** Brikk once more, sampled; its own run, so that the sampling is not in the other figures. */
@@ -78,18 +139,21 @@ async function profileBrikk(generator: ChildProcess, surroundings: Surroundings)
   say("Profiling Brikk ...");
   const gateway = await startBrikk(surroundings, ["--cpu-prof", "--cpu-prof-interval=250", `--cpu-prof-dir=${folder}`]);
   await warmUp(generator, gateway);
-  const load = async (shape: LoadShape): Promise<{ requests: number; fromUs: number; toUs: number }> => {
+  const load = async (shape: LoadShape): Promise<{ measured: Measurement; fromUs: number; toUs: number }> => {
     const fromUs = profileClockUs();
-    const { requests } = await send(generator, gateway, shape);
-    return { requests, fromUs, toUs: profileClockUs() };
+    const measured = await measure(generator, gateway, shape);
+    return { measured, fromUs, toUs: profileClockUs() };
   };
   const loads = { plain: await load(shapes.plain), streamed: await load(shapes.streamed) };
   await gateway.stop();
   // The ledger's thread, if it was sampled too, does little beside the main one.
   const profiles = readProfiles(folder);
-  const sharesOf = ({ requests, fromUs, toUs }: typeof loads.plain): ProfiledLoad => ({
-    requests,
-    shares: profiles.map((profile) => timeShares(profile, fromUs, toUs)).reduce((a, b) => (a.busyUs >= b.busyUs ? a : b)),
+  const sharesOf = ({ measured, fromUs, toUs }: typeof loads.plain): ProfiledLoad => ({
+    requests: measured.load.requests,
+    mainThreadUs: measured.used.threadsUs.get("node-MainThread") ?? 0,
+    shares: profiles
+      .map((profile) => timeShares(profile, fromUs, toUs))
+      .reduce((a, b) => (a.busyUs >= b.busyUs ? a : b)),
   });
   return { plain: sharesOf(loads.plain), streamed: sharesOf(loads.streamed) };
 }
@@ -104,7 +168,12 @@ function forked(file: string): ChildProcess {
 
 function commit(): string {
   try {
-    const git = (...args: string[]): string => execFileSync("git", args, { cwd: import.meta.dirname, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim();
+    const git = (...args: string[]): string =>
+      execFileSync("git", args, {
+        cwd: import.meta.dirname,
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+      }).trim();
     return `commit ${git("rev-parse", "--short", "HEAD")}${git("status", "--porcelain", "--", "../server") === "" ? "" : " with changes"}`;
   } catch {
     return "not from a commit";
@@ -117,11 +186,15 @@ const loadBefore = loadavg()[0]!;
 const upstream = forked("upstream.ts");
 const generator = forked("load.ts");
 try {
-  const upstreamPort = await new Promise<number>((resolve) => void upstream.once("message", (message) => resolve((message as { port: number }).port)));
+  const upstreamPort = await new Promise<number>(
+    (resolve) => void upstream.once("message", (message) => resolve((message as { port: number }).port)),
+  );
   const surroundings = { upstreamPort, folder };
   if (options["profile-only"]) {
     const profile = await profileBrikk(generator, surroundings);
-    process.stdout.write(`${profileTable(profile, ({ areas }) => areas, "code", 0.005)}\n${profileTable(profile, ({ callers }) => callers, "asked for by", 0.004)}\n${profileTable(profile, ({ functions }) => functions, "function", 0.004)}`);
+    process.stdout.write(
+      `${profileTable(profile, ({ areas }) => areas, "code", 0.005)}\n${profileTable(profile, ({ callers }) => callers, "asked for by", 0.004)}\n${profileTable(profile, ({ functions }) => functions, "function", 0.004)}`,
+    );
   } else {
     const { versions, ...compared } = await compare(generator, surroundings);
     const profile = await profileBrikk(generator, surroundings);
@@ -130,12 +203,18 @@ try {
       ["Machine", `${cpus().length} cores of ${cpus()[0]!.model.trim()}, Linux ${release()}`],
       ["Runs", `Node ${process.version}, ${versions} (${commit()})`],
       ["Command", `npm run bench -- --rounds ${rounds}`],
-      ["Load average", `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so requests/s and latency are worse than they could be" : "nothing else ran"}`],
+      [
+        "Load average",
+        `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so requests/s and latency are worse than they could be" : "nothing else ran"}`,
+      ],
     ];
     const results: Results = { ...compared, about, profile };
     const path = join(import.meta.dirname, "results.md");
     writeFileSync(path, resultsPage(results));
-    for (const { name, plain: whole, streamed: streams } of results.gateways) say(`${name}: ${median(whole.map(cpuPerRequestUs)).toFixed(0)} us of CPU per answer, ${median(streams.map(cpuPerRequestUs)).toFixed(0)} us per stream.`);
+    for (const { name, plain: whole, streamed: streams } of results.gateways)
+      say(
+        `${name}: ${median(whole.map(cpuPerRequestUs)).toFixed(0)} us of CPU per answer, ${median(streams.map(cpuPerRequestUs)).toFixed(0)} us per stream.`,
+      );
     say(`Written to ${path}.`);
   }
 } finally {

@@ -45,7 +45,11 @@ const server = createServer({ keepAliveTimeout: 120_000 }, (request, response) =
   const chunks: Buffer[] = [];
   request.on("data", (chunk: Buffer) => chunks.push(chunk));
   request.on("end", () => {
-    const asked = JSON.parse(Buffer.concat(chunks).toString("utf8")) as { stream?: boolean; max_tokens: number; user?: string };
+    const asked = JSON.parse(Buffer.concat(chunks).toString("utf8")) as {
+      stream?: boolean;
+      max_tokens: number;
+      user?: string;
+    };
     if (asked.stream !== true) {
       response.writeHead(200, { "content-type": "application/json", "content-length": whole.length });
       response.end(whole);

@@ -22,7 +22,8 @@ import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } = gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } =
+    gateway;
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes),
     genReqId: requestIdOf,
@@ -36,15 +37,37 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
   registerKnownRoute(app);
-  registerAdmission(app, { authenticate: gateway.authenticate, rateLimiter: gateway.rateLimiter, rateLimitPerMin: config.rateLimitPerMin, inFlight });
+  registerAdmission(app, {
+    authenticate: gateway.authenticate,
+    rateLimiter: gateway.rateLimiter,
+    rateLimitPerMin: config.rateLimitPerMin,
+    inFlight,
+  });
   registerJsonBody(app);
   await registerApiDocument(app, version);
 
-  const answerCompletion = createAnswerCompletion({ ledger, tokenCounter: gateway.tokenCounter, timeouts: { wholeMs: config.providerTimeoutMs, firstTokenMs: config.firstTokenTimeoutMs }, clock, record: createRecorder(logger, metrics) }, inFlight);
+  const answerCompletion = createAnswerCompletion(
+    {
+      ledger,
+      tokenCounter: gateway.tokenCounter,
+      timeouts: { wholeMs: config.providerTimeoutMs, firstTokenMs: config.firstTokenTimeoutMs },
+      clock,
+      record: createRecorder(logger, metrics),
+    },
+    inFlight,
+  );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
-  registerHealthRoutes(app, { version, database, ledger, providers, knownProviders, inFlight, startedAtMs: clock.now() });
+  registerHealthRoutes(app, {
+    version,
+    database,
+    ledger,
+    providers,
+    knownProviders,
+    inFlight,
+    startedAtMs: clock.now(),
+  });
   registerMetricsRoute(app, metrics);
   await registerDocs(app);
   return app;
@@ -67,7 +90,12 @@ const serverOptions = (maxBodyBytes: number): FastifyHttpOptions<RawServerDefaul
 /** What cannot be read as HTTP never becomes a request, so its refusal is written to the socket. */
 function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === "ECONNRESET" || socket.destroyed || !socket.writable) return void socket.destroy();
-  const code: ErrorCode = error.code === "HPE_HEADER_OVERFLOW" ? "headers_too_large" : error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? "request_timeout" : "invalid_request";
+  const code: ErrorCode =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? "headers_too_large"
+      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? "request_timeout"
+        : "invalid_request";
   const messages: Partial<Record<ErrorCode, string>> = {
     headers_too_large: "The request's headers are larger than 16 KiB.",
     request_timeout: "The request did not arrive in full in time.",
@@ -75,7 +103,13 @@ function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): 
   const refusal = new BrikkError(code, messages[code] ?? "This is not a well-formed HTTP request.");
   const requestId = newRequestId();
   const body = JSON.stringify(refusal.body(requestId));
-  const headers = { "content-type": "application/json; charset=utf-8", "content-length": Buffer.byteLength(body), "x-request-id": requestId, ...refusal.headers(), connection: "close" };
+  const headers = {
+    "content-type": "application/json; charset=utf-8",
+    "content-length": Buffer.byteLength(body),
+    "x-request-id": requestId,
+    ...refusal.headers(),
+    connection: "close",
+  };
   const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
   socket.end(`HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\n${head.join("")}\r\n${body}`);
 }

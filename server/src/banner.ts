@@ -2,7 +2,17 @@ import { relative } from "node:path";
 import type { Gateway } from "./gateway.ts";
 
 /** What a person needs in the first minute, and nothing else. */
-export function bannerOf({ version, address, gateway, databasePath }: { version: string; address: string; gateway: Gateway; databasePath: string }): string {
+export function bannerOf({
+  version,
+  address,
+  gateway,
+  databasePath,
+}: {
+  version: string;
+  address: string;
+  gateway: Gateway;
+  databasePath: string;
+}): string {
   const { providers, config } = gateway;
   const real = providers.all.filter(({ provider }) => !provider.simulated).map(({ provider }) => provider.name);
   const simulated = providers.all.filter(({ provider }) => provider.simulated).map(({ provider }) => provider.name);

@@ -75,7 +75,11 @@ export const settings = [
   { name: "MISTRAL_MODEL", fallback: "mistral-small-latest", meaning: "the model that /agents uses at this provider" },
   { name: "BRIKK_CONFIG", fallback: undefined, meaning: "a YAML or JSON file with price overrides" },
   { name: "BRIKK_REQUIRE_AUTH", fallback: "false", meaning: "refuse callers without a key" },
-  { name: "BRIKK_ALLOW_ANONYMOUS", fallback: "false", meaning: "allow callers without a key off loopback or in production" },
+  {
+    name: "BRIKK_ALLOW_ANONYMOUS",
+    fallback: "false",
+    meaning: "allow callers without a key off loopback or in production",
+  },
   { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
   { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
@@ -86,7 +90,11 @@ export const settings = [
   { name: "PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS", fallback: "10", meaning: "waiting for a stream's first output" },
   { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
-  { name: "SIMULATOR_TOKENS_PER_SECOND", fallback: "60", meaning: "the simulator's pace, when it serves; 0 is as fast as it can" },
+  {
+    name: "SIMULATOR_TOKENS_PER_SECOND",
+    fallback: "60",
+    meaning: "the simulator's pace, when it serves; 0 is as fast as it can",
+  },
   { name: "LOG_LEVEL", fallback: "info", meaning: "trace, debug, info, warn, error, fatal or silent" },
 ] as const satisfies readonly Setting[];
 
@@ -119,18 +127,23 @@ export function loadConfigFile(path: string): { prices: readonly PriceSetting[] 
   try {
     document = parseYaml(readFileSync(path, "utf8")) ?? {};
   } catch (cause) {
-    throw new ConfigError([`BRIKK_CONFIG names ${path}, which cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`]);
+    throw new ConfigError([
+      `BRIKK_CONFIG names ${path}, which cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`,
+    ]);
   }
   const parsed = configFile.safeParse(document);
   if (parsed.success) return parsed.data;
   throw new ConfigError(
-    parsed.error.issues.map((issue) => `${path}: ${issue.path.length === 0 ? "the file" : issue.path.join(".")}: ${issue.message}.`),
+    parsed.error.issues.map(
+      (issue) => `${path}: ${issue.path.length === 0 ? "the file" : issue.path.join(".")}: ${issue.message}.`,
+    ),
   );
 }
 
 export function loadConfig(environment: Environment): Config {
   const faults: string[] = [];
-  const read = (name: SettingName): string => environment[name]?.trim() || (settings.find((setting) => setting.name === name)?.fallback ?? "");
+  const read = (name: SettingName): string =>
+    environment[name]?.trim() || (settings.find((setting) => setting.name === name)?.fallback ?? "");
   const fault = (name: SettingName, accepted: string): void => {
     faults.push(`${name} is "${read(name)}"; accepted is ${accepted}.`);
   };
@@ -173,7 +186,8 @@ export function loadConfig(environment: Environment): Config {
     const text = environment[name]?.trim();
     if (text === undefined || text === "") return undefined;
     // A secret is never repeated, so this fault has its own words.
-    if (!/^[\x21-\x7e]+$/.test(text)) faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
+    if (!/^[\x21-\x7e]+$/.test(text))
+      faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
     return text;
   };
 
@@ -217,8 +231,18 @@ export function loadConfig(environment: Environment): Config {
     defaultHardCap,
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     providers: [
-      { name: "openai", apiKey: secret("OPENAI_API_KEY"), baseUrl: address("OPENAI_BASE_URL"), defaultModel: read("OPENAI_MODEL") },
-      { name: "mistral", apiKey: secret("MISTRAL_API_KEY"), baseUrl: address("MISTRAL_BASE_URL"), defaultModel: read("MISTRAL_MODEL") },
+      {
+        name: "openai",
+        apiKey: secret("OPENAI_API_KEY"),
+        baseUrl: address("OPENAI_BASE_URL"),
+        defaultModel: read("OPENAI_MODEL"),
+      },
+      {
+        name: "mistral",
+        apiKey: secret("MISTRAL_API_KEY"),
+        baseUrl: address("MISTRAL_BASE_URL"),
+        defaultModel: read("MISTRAL_MODEL"),
+      },
     ],
     providerTimeoutMs: seconds("PROVIDER_TIMEOUT_SECONDS"),
     connectTimeoutMs: seconds("PROVIDER_CONNECT_TIMEOUT_SECONDS"),

@@ -56,12 +56,22 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
 
   const keyStore = createKeyStore({ database, clock });
   await keyStore.ensureAnonymousKey();
-  const keyRing = createKeyRing({ database, clock, onRefreshFailed: (error) => logger.error({ error }, "keys could not be refreshed; known keys go on, and it is tried again") });
+  const keyRing = createKeyRing({
+    database,
+    clock,
+    onRefreshFailed: (error) =>
+      logger.error({ error }, "keys could not be refreshed; known keys go on, and it is tried again"),
+  });
   await keyRing.start();
 
   let catalogue = catalogueWith(config.prices, clock);
   const providers = connectProviders(config, options.simulated);
-  const ledger = await openLedger({ database, clock, defaultSoftCap: config.defaultSoftCap, defaultHardCap: config.defaultHardCap });
+  const ledger = await openLedger({
+    database,
+    clock,
+    defaultSoftCap: config.defaultSoftCap,
+    defaultHardCap: config.defaultHardCap,
+  });
   const tokenCounter = createTokenCounter();
 
   return {
@@ -72,7 +82,12 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     metrics,
     database,
     ledger,
-    authenticate: createAuthenticator({ keyRing, requireAuth: config.requireAuth, anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!, clock }),
+    authenticate: createAuthenticator({
+      keyRing,
+      requireAuth: config.requireAuth,
+      anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
+      clock,
+    }),
     rateLimiter: createRateLimiter({ clock }),
     providers,
     knownProviders: config.providers.map(({ name }) => name),
@@ -91,13 +106,16 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   };
 }
 
-const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue => buildModelCatalogue({ overrides: prices.map((price) => overrideOf(price, clock)), now: () => clock.now() });
+const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue =>
+  buildModelCatalogue({ overrides: prices.map((price) => overrideOf(price, clock)), now: () => clock.now() });
 
 const overrideOf = (price: PriceSetting, clock: Clock): PriceOverride => ({
   provider: price.provider,
   model: price.model,
   inputUsdPerMillion: price.input_usd_per_million,
-  ...(price.cached_input_usd_per_million !== undefined && { cachedInputUsdPerMillion: price.cached_input_usd_per_million }),
+  ...(price.cached_input_usd_per_million !== undefined && {
+    cachedInputUsdPerMillion: price.cached_input_usd_per_million,
+  }),
   ...(price.output_usd_per_million !== undefined && { outputUsdPerMillion: price.output_usd_per_million }),
   ...(price.kind !== undefined && { kind: price.kind }),
   ...(price.context_tokens !== undefined && { contextTokens: price.context_tokens }),

@@ -15,7 +15,8 @@ import { createLogger, openProcessLog } from "./telemetry/log.ts";
 import { collectProcessMetrics } from "./telemetry/process-metrics.ts";
 
 /** The process: config, storage, build, listen, drain on a signal. */
-const version = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version;
+const version = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string })
+  .version;
 
 interface Running {
   readonly config: Config;
@@ -31,9 +32,18 @@ async function start(): Promise<Running> {
   const databasePath = databasePathOf(config.databaseUrl);
   const lock = lockInstance(databasePath);
   const database = await openDatabase({ url: config.databaseUrl });
-  const logger = createLogger({ level: config.logLevel, ...(process.stdout.isTTY ? { pretty: true } : { pretty: false, destination: openProcessLog() }) });
+  const logger = createLogger({
+    level: config.logLevel,
+    ...(process.stdout.isTTY ? { pretty: true } : { pretty: false, destination: openProcessLog() }),
+  });
   const simulator = needsSimulator(config) ? await startSimulator(config.simulator) : undefined;
-  const gateway = await buildGateway({ config, version, logger, database, simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl } });
+  const gateway = await buildGateway({
+    config,
+    version,
+    logger,
+    database,
+    simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl },
+  });
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
@@ -43,7 +53,9 @@ async function start(): Promise<Running> {
 
 /** No new request; streams in hand finish within the bound; the ledger is committed; then the rest. */
 async function stop({ config, gateway, app, simulator, database, lock }: Running): Promise<void> {
-  process.stdout.write(`Stopping: ${gateway.inFlight.count} in hand, ${config.drainTimeoutMs / 1_000} s at most. A second signal stops at once.\n`);
+  process.stdout.write(
+    `Stopping: ${gateway.inFlight.count} in hand, ${config.drainTimeoutMs / 1_000} s at most. A second signal stops at once.\n`,
+  );
   const drained = gateway.inFlight.drain(config.drainTimeoutMs);
   await drained;
   await app.close();
@@ -55,12 +67,17 @@ async function stop({ config, gateway, app, simulator, database, lock }: Running
 
 /** One clear sentence for what an operator can mend; anything else is a fault of ours and keeps its stack. */
 function explainStart(error: unknown): string {
-  if (error instanceof ConfigError || error instanceof StorageOpenError || error instanceof AlreadyRunning) return error.message;
-  if (error instanceof StorageUnavailable) return `Brikk cannot start: the database does not answer (${error.message}).`;
+  if (error instanceof ConfigError || error instanceof StorageOpenError || error instanceof AlreadyRunning)
+    return error.message;
+  if (error instanceof StorageUnavailable)
+    return `Brikk cannot start: the database does not answer (${error.message}).`;
   const { code, address, port } = error as { code?: string; address?: string; port?: number };
-  if (code === "EADDRINUSE") return `Brikk cannot start: port ${port} on ${address} is taken by another program. Stop it, or set PORT to a free one.`;
-  if (code === "EACCES") return `Brikk cannot start: this user may not listen on port ${port}. Set PORT to one above 1023.`;
-  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") return `Brikk cannot start: HOST is no address of this machine.`;
+  if (code === "EADDRINUSE")
+    return `Brikk cannot start: port ${port} on ${address} is taken by another program. Stop it, or set PORT to a free one.`;
+  if (code === "EACCES")
+    return `Brikk cannot start: this user may not listen on port ${port}. Set PORT to one above 1023.`;
+  if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
+    return `Brikk cannot start: HOST is no address of this machine.`;
   return `Brikk cannot start, and did not expect why: ${error instanceof Error ? error.stack : String(error)}`;
 }
 

@@ -3,17 +3,17 @@
  * may strike; the first rule that applies to a request and is drawn decides it. Only requests that the vendor would have
  * answered draw: a refused one never uses a fault up. Faults that only a stream can show are skipped by plain requests.
  */
-import { z } from 'zod'
-import { seededRandom } from './seeded-random.ts'
-import type { Random } from './seeded-random.ts'
-import { VENDORS } from './vendor.ts'
-import type { Vendor } from './vendor.ts'
+import { z } from "zod";
+import { seededRandom } from "./seeded-random.ts";
+import type { Random } from "./seeded-random.ts";
+import { VENDORS } from "./vendor.ts";
+import type { Vendor } from "./vendor.ts";
 
-const afterTokens = z.int().min(0)
+const afterTokens = z.int().min(0);
 
-const faultSchema = z.discriminatedUnion('kind', [
+const faultSchema = z.discriminatedUnion("kind", [
   z.strictObject({
-    kind: z.literal('status'),
+    kind: z.literal("status"),
     status: z.int().min(400).max(599),
     /** A string is sent as it is, anything else as JSON; without one the vendor's own error body is sent. */
     body: z.unknown().optional(),
@@ -21,79 +21,79 @@ const faultSchema = z.discriminatedUnion('kind', [
     retryAfter: z.number().min(0).optional(),
     headers: z.record(z.string().regex(/^[\w-]+$/u), z.string().regex(/^[\x20-\x7e]*$/u)).optional(),
   }),
-  z.strictObject({ kind: z.literal('reset') }),
-  z.strictObject({ kind: z.literal('hang') }),
-  z.strictObject({ kind: z.literal('slow-first-token'), ms: z.int().min(0).max(3_600_000) }),
-  z.strictObject({ kind: z.literal('stall'), afterTokens }),
-  z.strictObject({ kind: z.literal('cut'), afterTokens }),
-  z.strictObject({ kind: z.literal('malformed-chunk'), afterTokens }),
-  z.strictObject({ kind: z.literal('missing-done') }),
-  z.strictObject({ kind: z.literal('error-event'), afterTokens }),
-  z.strictObject({ kind: z.literal('split'), bytes: z.int().min(1) }),
-  z.strictObject({ kind: z.literal('empty-stream') }),
-  z.strictObject({ kind: z.literal('unusable-body'), body: z.enum(['null', 'html']).optional() }),
-  z.strictObject({ kind: z.literal('quota') }),
-])
+  z.strictObject({ kind: z.literal("reset") }),
+  z.strictObject({ kind: z.literal("hang") }),
+  z.strictObject({ kind: z.literal("slow-first-token"), ms: z.int().min(0).max(3_600_000) }),
+  z.strictObject({ kind: z.literal("stall"), afterTokens }),
+  z.strictObject({ kind: z.literal("cut"), afterTokens }),
+  z.strictObject({ kind: z.literal("malformed-chunk"), afterTokens }),
+  z.strictObject({ kind: z.literal("missing-done") }),
+  z.strictObject({ kind: z.literal("error-event"), afterTokens }),
+  z.strictObject({ kind: z.literal("split"), bytes: z.int().min(1) }),
+  z.strictObject({ kind: z.literal("empty-stream") }),
+  z.strictObject({ kind: z.literal("unusable-body"), body: z.enum(["null", "html"]).optional() }),
+  z.strictObject({ kind: z.literal("quota") }),
+]);
 
 export const faultRuleSchema = z.strictObject({
-  vendor: z.enum([...VENDORS, '*']),
+  vendor: z.enum([...VENDORS, "*"]),
   /** The part of the requests it strikes, 0 to 1; 1 when left out. */
   share: z.number().min(0).max(1).optional(),
   /** How often it may strike; without end when left out. */
   count: z.int().min(1).optional(),
   fault: faultSchema,
-})
+});
 
-export type Fault = z.infer<typeof faultSchema>
-export type FaultRule = z.infer<typeof faultRuleSchema>
-export type ActiveFault = FaultRule & { readonly id: string; readonly struck: number }
+export type Fault = z.infer<typeof faultSchema>;
+export type FaultRule = z.infer<typeof faultRuleSchema>;
+export type ActiveFault = FaultRule & { readonly id: string; readonly struck: number };
 
-const STREAM_ONLY: ReadonlySet<Fault['kind']> = new Set(['missing-done', 'error-event', 'empty-stream'])
+const STREAM_ONLY: ReadonlySet<Fault["kind"]> = new Set(["missing-done", "error-event", "empty-stream"]);
 
 /** The faults in force. Which requests a share strikes follows from the seed. */
 export class FaultBoard {
-  readonly #random: Random
-  #rules: ActiveFault[] = []
-  #made = 0
+  readonly #random: Random;
+  #rules: ActiveFault[] = [];
+  #made = 0;
 
   constructor(seed: number) {
-    this.#random = seededRandom(seed)
+    this.#random = seededRandom(seed);
   }
 
   /** Adds a rule behind those in force. Throws a ZodError for a rule that is not one. */
   set(rule: FaultRule): ActiveFault {
-    const parsed = faultRuleSchema.parse(rule)
-    this.#made += 1
-    const active = { ...parsed, id: `fault-${this.#made}`, struck: 0 }
-    this.#rules.push(active)
-    return active
+    const parsed = faultRuleSchema.parse(rule);
+    this.#made += 1;
+    const active = { ...parsed, id: `fault-${this.#made}`, struck: 0 };
+    this.#rules.push(active);
+    return active;
   }
 
   list(): readonly ActiveFault[] {
-    return [...this.#rules]
+    return [...this.#rules];
   }
 
   clear(): void {
-    this.#rules = []
+    this.#rules = [];
   }
 
   /** The fault this request meets, counted as struck; undefined for a healthy answer. */
   draw(vendor: Vendor, stream: boolean): Fault | undefined {
     for (const rule of this.#rules) {
-      if (rule.vendor !== '*' && rule.vendor !== vendor) continue
-      if (!stream && STREAM_ONLY.has(rule.fault.kind)) continue
-      if (rule.share !== undefined && this.#random() >= rule.share) continue
-      this.#strike(rule)
-      return rule.fault
+      if (rule.vendor !== "*" && rule.vendor !== vendor) continue;
+      if (!stream && STREAM_ONLY.has(rule.fault.kind)) continue;
+      if (rule.share !== undefined && this.#random() >= rule.share) continue;
+      this.#strike(rule);
+      return rule.fault;
     }
-    return undefined
+    return undefined;
   }
 
   #strike(rule: ActiveFault): void {
-    const struck = rule.struck + 1
-    const spent = rule.count !== undefined && struck >= rule.count
+    const struck = rule.struck + 1;
+    const spent = rule.count !== undefined && struck >= rule.count;
     this.#rules = spent
       ? this.#rules.filter((other) => other !== rule)
-      : this.#rules.map((other) => (other === rule ? { ...rule, struck } : other))
+      : this.#rules.map((other) => (other === rule ? { ...rule, struck } : other));
   }
 }

@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto'
+import { randomUUID } from "node:crypto";
 
 /** 32 random hexadecimal digits. */
 export function hexIdentifier(): string {
-  return randomUUID().replaceAll('-', '')
+  return randomUUID().replaceAll("-", "");
 }

@@ -3,232 +3,271 @@
  * vendor's own checks, the context length, a fault if one is drawn, and then its answer. Every request that got past the
  * path is written to the served log exactly once, before its answer ends.
  */
-import type { IncomingMessage } from 'node:http'
-import type { ChatRequest } from './chat-request.ts'
-import type { Connection } from './connection.ts'
-import { embedText, encodeVector } from './embedding-vector.ts'
-import type { Fault, FaultBoard } from './faults.ts'
-import { hexIdentifier } from './identifier.ts'
-import { CONTEXT_TOKENS, type ModelAnswers } from './model-answers.ts'
-import type { ModelAnswer } from './model-answers.ts'
-import type { Pace } from './pacing.ts'
-import { RecentMap } from './recent-map.ts'
-import { readBody } from './request-body.ts'
-import { NO_USAGE } from './served-log.ts'
-import type { ServedEntry, ServedLog, ServedUsage } from './served-log.ts'
-import { spoilPlan } from './stream-plan.ts'
-import { playStream, writeBatch } from './stream-player.ts'
-import type { Operation } from './vendor.ts'
-import { Refusal } from './wire/protocol.ts'
-import type { EmbeddingsRequest, HeaderFields, Protocol, Reply } from './wire/protocol.ts'
+import type { IncomingMessage } from "node:http";
+import type { ChatRequest } from "./chat-request.ts";
+import type { Connection } from "./connection.ts";
+import { embedText, encodeVector } from "./embedding-vector.ts";
+import type { Fault, FaultBoard } from "./faults.ts";
+import { hexIdentifier } from "./identifier.ts";
+import { CONTEXT_TOKENS, type ModelAnswers } from "./model-answers.ts";
+import type { ModelAnswer } from "./model-answers.ts";
+import type { Pace } from "./pacing.ts";
+import { RecentMap } from "./recent-map.ts";
+import { readBody } from "./request-body.ts";
+import { NO_USAGE } from "./served-log.ts";
+import type { ServedEntry, ServedLog, ServedUsage } from "./served-log.ts";
+import { spoilPlan } from "./stream-plan.ts";
+import { playStream, writeBatch } from "./stream-player.ts";
+import type { Operation } from "./vendor.ts";
+import { Refusal } from "./wire/protocol.ts";
+import type { EmbeddingsRequest, HeaderFields, Protocol, Reply } from "./wire/protocol.ts";
 
 export interface ServiceParts {
-  readonly answers: ModelAnswers
-  readonly faults: FaultBoard
-  readonly served: ServedLog
-  readonly pace: Pace
+  readonly answers: ModelAnswers;
+  readonly faults: FaultBoard;
+  readonly served: ServedLog;
+  readonly pace: Pace;
 }
 
 /** A request on its way, as the served log will name it. */
 interface Visit {
-  readonly connection: Connection
-  readonly operation: Operation
-  readonly model: string
-  readonly stream: boolean
-  readonly fault?: Fault['kind']
+  readonly connection: Connection;
+  readonly operation: Operation;
+  readonly model: string;
+  readonly stream: boolean;
+  readonly fault?: Fault["kind"];
 }
 
 interface Outcome {
-  readonly status: number
-  readonly usage: ServedUsage
-  readonly finished: boolean
+  readonly status: number;
+  readonly usage: ServedUsage;
+  readonly finished: boolean;
 }
 
-export const SIMULATED_HEADER: HeaderFields = { 'X-Brikk-Simulated': 'true' }
+export const SIMULATED_HEADER: HeaderFields = { "X-Brikk-Simulated": "true" };
 
-const REMEMBERED_VECTORS = 2000
+const REMEMBERED_VECTORS = 2000;
 
 export class VendorService {
-  readonly #protocol: Protocol
-  readonly #parts: ServiceParts
-  readonly #vectors = new RecentMap<Float64Array>(REMEMBERED_VECTORS)
+  readonly #protocol: Protocol;
+  readonly #parts: ServiceParts;
+  readonly #vectors = new RecentMap<Float64Array>(REMEMBERED_VECTORS);
 
   constructor(protocol: Protocol, parts: ServiceParts) {
-    this.#protocol = protocol
-    this.#parts = parts
+    this.#protocol = protocol;
+    this.#parts = parts;
   }
 
   /** `path` is what follows the vendor's base URL. Never throws for what a client sent. */
   async serve(request: IncomingMessage, connection: Connection, path: string): Promise<void> {
-    const route = `${request.method ?? ''} ${path}`
-    const operation: Operation | undefined = route === 'POST /chat/completions' ? 'chat' : route === 'POST /embeddings' ? 'embeddings' : undefined
-    if (operation === undefined && route !== 'GET /models') return this.#send(connection, this.#protocol.unknownPath(request.method ?? '', path))
-    const key = bearerKey(request)
-    const refused = key === undefined || key === 'invalid' || key.startsWith('sk-invalid')
+    const route = `${request.method ?? ""} ${path}`;
+    const operation: Operation | undefined =
+      route === "POST /chat/completions" ? "chat" : route === "POST /embeddings" ? "embeddings" : undefined;
+    if (operation === undefined && route !== "GET /models")
+      return this.#send(connection, this.#protocol.unknownPath(request.method ?? "", path));
+    const key = bearerKey(request);
+    const refused = key === undefined || key === "invalid" || key.startsWith("sk-invalid");
     if (operation === undefined) {
-      return this.#send(connection, refused ? this.#protocol.unauthorized(key) : { status: 200, body: this.#protocol.models() })
+      return this.#send(
+        connection,
+        refused ? this.#protocol.unauthorized(key) : { status: 200, body: this.#protocol.models() },
+      );
     }
-    const body = await readBody(request)
-    const visit: Visit = { connection, operation, model: '', stream: false }
-    if (refused) return this.#refuse(visit, this.#protocol.unauthorized(key))
+    const body = await readBody(request);
+    const visit: Visit = { connection, operation, model: "", stream: false };
+    if (refused) return this.#refuse(visit, this.#protocol.unauthorized(key));
     switch (body.kind) {
-      case 'broken-off':
-        return undefined
-      case 'not-json':
-        return this.#refuse(visit, this.#protocol.notJson())
-      case 'too-large':
-        return this.#refuse(visit, this.#protocol.tooLarge())
-      case 'json':
-        return this.#answer({ ...visit, ...claimed(body.value) }, body.value)
+      case "broken-off":
+        return undefined;
+      case "not-json":
+        return this.#refuse(visit, this.#protocol.notJson());
+      case "too-large":
+        return this.#refuse(visit, this.#protocol.tooLarge());
+      case "json":
+        return this.#answer({ ...visit, ...claimed(body.value) }, body.value);
       default:
-        return body satisfies never
+        return body satisfies never;
     }
   }
 
   async #answer(visit: Visit, body: unknown): Promise<void> {
     try {
-      if (visit.operation === 'chat') await this.#chat(visit, this.#protocol.readChat(body))
-      else await this.#embeddings(visit, this.#protocol.readEmbeddings(body))
+      if (visit.operation === "chat") await this.#chat(visit, this.#protocol.readChat(body));
+      else await this.#embeddings(visit, this.#protocol.readEmbeddings(body));
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error
-      this.#refuse(visit, error.reply)
+      if (!(error instanceof Refusal)) throw error;
+      this.#refuse(visit, error.reply);
     }
   }
 
   async #chat(visit: Visit, request: ChatRequest): Promise<void> {
-    const answer = this.#parts.answers.answer(this.#protocol.vendor, request)
-    if (answer === undefined) throw new Refusal(this.#protocol.promptTooLong(CONTEXT_TOKENS))
-    const fault = this.#parts.faults.draw(this.#protocol.vendor, request.stream)
-    const struck = fault === undefined ? visit : { ...visit, fault: fault.kind }
-    if (fault !== undefined && (await this.#failWhole(struck, fault))) return
-    if (request.stream) await this.#streamChat(struck, request, answer, fault)
-    else await this.#plain(struck, this.#protocol.chatAnswer(request, answer), usageOf(answer), fault)
+    const answer = this.#parts.answers.answer(this.#protocol.vendor, request);
+    if (answer === undefined) throw new Refusal(this.#protocol.promptTooLong(CONTEXT_TOKENS));
+    const fault = this.#parts.faults.draw(this.#protocol.vendor, request.stream);
+    const struck = fault === undefined ? visit : { ...visit, fault: fault.kind };
+    if (fault !== undefined && (await this.#failWhole(struck, fault))) return;
+    if (request.stream) await this.#streamChat(struck, request, answer, fault);
+    else await this.#plain(struck, this.#protocol.chatAnswer(request, answer), usageOf(answer), fault);
   }
 
   async #streamChat(visit: Visit, request: ChatRequest, answer: ModelAnswer, fault: Fault | undefined): Promise<void> {
-    const { connection } = visit
-    const { response } = connection
-    const events = this.#protocol.chatEvents(request, answer)
-    const plan = spoilPlan({ events, ending: 'close' }, fault, JSON.stringify(this.#protocol.streamError()))
-    const usage = usageOf(answer)
-    const firstTokenMs = this.#firstTokenMs(fault)
+    const { connection } = visit;
+    const { response } = connection;
+    const events = this.#protocol.chatEvents(request, answer);
+    const plan = spoilPlan({ events, ending: "close" }, fault, JSON.stringify(this.#protocol.streamError()));
+    const usage = usageOf(answer);
+    const firstTokenMs = this.#firstTokenMs(fault);
     response.writeHead(200, {
-      'content-type': 'text/event-stream; charset=utf-8',
-      'cache-control': 'no-cache, must-revalidate',
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache, must-revalidate",
       ...SIMULATED_HEADER,
       ...this.#protocol.headers(usage, firstTokenMs),
-    })
-    if (firstTokenMs > 0 || plan.ending === 'silence') response.flushHeaders()
-    const played = await playStream(connection, plan, this.#parts.pace, { firstTokenMs, splitBytes: fault?.kind === 'split' ? fault.bytes : undefined })
-    const spent = { ...usage, completionTokens: played.tokens, reasoningTokens: played.reasoningTokens }
-    await this.#end(visit, plan.ending, { status: 200, usage: spent, finished: played.finished && reachesEnd(fault) })
+    });
+    if (firstTokenMs > 0 || plan.ending === "silence") response.flushHeaders();
+    const played = await playStream(connection, plan, this.#parts.pace, {
+      firstTokenMs,
+      splitBytes: fault?.kind === "split" ? fault.bytes : undefined,
+    });
+    const spent = { ...usage, completionTokens: played.tokens, reasoningTokens: played.reasoningTokens };
+    await this.#end(visit, plan.ending, { status: 200, usage: spent, finished: played.finished && reachesEnd(fault) });
   }
 
   async #embeddings(visit: Visit, request: EmbeddingsRequest): Promise<void> {
-    const fault = this.#parts.faults.draw(this.#protocol.vendor, false)
-    const struck = fault === undefined ? visit : { ...visit, fault: fault.kind }
-    if (fault !== undefined && (await this.#failWhole(struck, fault))) return
-    const data = request.inputs.map(({ text }, index) => ({ object: 'embedding', index, embedding: this.#embedding(text, request) }))
-    const tokens = request.inputs.reduce((sum, input) => sum + input.tokens, 0)
-    await this.#plain(struck, this.#protocol.embeddingsAnswer(request, data, tokens), { ...NO_USAGE, promptTokens: tokens }, fault)
+    const fault = this.#parts.faults.draw(this.#protocol.vendor, false);
+    const struck = fault === undefined ? visit : { ...visit, fault: fault.kind };
+    if (fault !== undefined && (await this.#failWhole(struck, fault))) return;
+    const data = request.inputs.map(({ text }, index) => ({
+      object: "embedding",
+      index,
+      embedding: this.#embedding(text, request),
+    }));
+    const tokens = request.inputs.reduce((sum, input) => sum + input.tokens, 0);
+    await this.#plain(
+      struck,
+      this.#protocol.embeddingsAnswer(request, data, tokens),
+      { ...NO_USAGE, promptTokens: tokens },
+      fault,
+    );
   }
 
   #embedding(text: string, request: EmbeddingsRequest): unknown {
-    const key = `${request.model}/${request.dimensions}/${text}`
-    let vector = this.#vectors.get(key)
+    const key = `${request.model}/${request.dimensions}/${text}`;
+    let vector = this.#vectors.get(key);
     if (vector === undefined) {
-      vector = embedText(text, request.dimensions)
-      this.#vectors.set(key, vector)
+      vector = embedText(text, request.dimensions);
+      this.#vectors.set(key, vector);
     }
-    return request.format === 'base64' ? encodeVector(vector) : Array.from(vector)
+    return request.format === "base64" ? encodeVector(vector) : Array.from(vector);
   }
 
   /** A plain answer: all of it after the time a stream of it would take. */
   async #plain(visit: Visit, body: unknown, usage: ServedUsage, fault: Fault | undefined): Promise<void> {
-    const { connection } = visit
-    const spoken = usage.completionTokens - usage.reasoningTokens
-    const firstTokenMs = this.#firstTokenMs(fault)
-    const thinkingMs = firstTokenMs + this.#parts.pace.durationMs(spoken)
-    await connection.wait(thinkingMs)
-    if (connection.gone) return this.#record(visit, { status: 0, usage: this.#usageUntilNow(usage, connection, firstTokenMs), finished: false })
-    const whole = JSON.stringify(body)
-    const half = whole.slice(0, Math.ceil(whole.length / 2))
-    const headers = { 'content-type': 'application/json', ...SIMULATED_HEADER, ...this.#protocol.headers(usage, thinkingMs) }
-    const done: Outcome = { status: 200, usage, finished: true }
+    const { connection } = visit;
+    const spoken = usage.completionTokens - usage.reasoningTokens;
+    const firstTokenMs = this.#firstTokenMs(fault);
+    const thinkingMs = firstTokenMs + this.#parts.pace.durationMs(spoken);
+    await connection.wait(thinkingMs);
+    if (connection.gone)
+      return this.#record(visit, {
+        status: 0,
+        usage: this.#usageUntilNow(usage, connection, firstTokenMs),
+        finished: false,
+      });
+    const whole = JSON.stringify(body);
+    const half = whole.slice(0, Math.ceil(whole.length / 2));
+    const headers = {
+      "content-type": "application/json",
+      ...SIMULATED_HEADER,
+      ...this.#protocol.headers(usage, thinkingMs),
+    };
+    const done: Outcome = { status: 200, usage, finished: true };
     switch (fault?.kind) {
-      case 'stall':
-      case 'cut': {
-        connection.response.writeHead(200, { ...headers, 'content-length': Buffer.byteLength(whole) })
-        await connection.write(half)
-        return this.#end(visit, fault.kind === 'cut' ? 'destroy' : 'silence', { ...done, finished: false })
+      case "stall":
+      case "cut": {
+        connection.response.writeHead(200, { ...headers, "content-length": Buffer.byteLength(whole) });
+        await connection.write(half);
+        return this.#end(visit, fault.kind === "cut" ? "destroy" : "silence", { ...done, finished: false });
       }
-      case 'malformed-chunk':
-        this.#record(visit, { ...done, finished: false })
-        return endWith(connection, 200, headers, half)
-      case 'split':
-        connection.response.writeHead(200, headers)
-        await writeBatch(connection, whole, fault.bytes)
-        return this.#end(visit, 'close', { ...done, finished: !connection.gone })
+      case "malformed-chunk":
+        this.#record(visit, { ...done, finished: false });
+        return endWith(connection, 200, headers, half);
+      case "split":
+        connection.response.writeHead(200, headers);
+        await writeBatch(connection, whole, fault.bytes);
+        return this.#end(visit, "close", { ...done, finished: !connection.gone });
       default:
-        this.#record(visit, done)
-        return endWith(connection, 200, headers, whole)
+        this.#record(visit, done);
+        return endWith(connection, 200, headers, whole);
     }
   }
 
   /** Faults that leave nothing of the answer. True when the request is dealt with. */
   async #failWhole(visit: Visit, fault: Fault): Promise<boolean> {
-    const { connection } = visit
+    const { connection } = visit;
     switch (fault.kind) {
-      case 'status': {
-        const reply = fault.body === undefined ? this.#protocol.failure(fault.status) : { status: fault.status, body: fault.body }
-        const retry: HeaderFields = fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) }
-        this.#refuse(visit, { ...reply, headers: { ...retry, ...fault.headers } })
-        return true
+      case "status": {
+        const reply =
+          fault.body === undefined ? this.#protocol.failure(fault.status) : { status: fault.status, body: fault.body };
+        const retry: HeaderFields = fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) };
+        this.#refuse(visit, { ...reply, headers: { ...retry, ...fault.headers } });
+        return true;
       }
-      case 'quota':
-        this.#refuse(visit, this.#protocol.quotaSpent())
-        return true
-      case 'unusable-body':
-        this.#record(visit, { status: 200, usage: NO_USAGE, finished: true })
-        if (fault.body === 'null') endWith(connection, 200, { 'content-type': 'application/json', ...SIMULATED_HEADER }, 'null')
-        else endWith(connection, 200, { 'content-type': 'text/html; charset=utf-8', ...SIMULATED_HEADER }, '<!doctype html><title>Service</title><p>Please wait.</p>')
-        return true
-      case 'reset':
-        this.#record(visit, { status: 0, usage: NO_USAGE, finished: false })
-        connection.response.socket?.resetAndDestroy()
-        return true
-      case 'hang':
-        await connection.whenGone()
-        this.#record(visit, { status: 0, usage: NO_USAGE, finished: false })
-        return true
+      case "quota":
+        this.#refuse(visit, this.#protocol.quotaSpent());
+        return true;
+      case "unusable-body":
+        this.#record(visit, { status: 200, usage: NO_USAGE, finished: true });
+        if (fault.body === "null")
+          endWith(connection, 200, { "content-type": "application/json", ...SIMULATED_HEADER }, "null");
+        else
+          endWith(
+            connection,
+            200,
+            { "content-type": "text/html; charset=utf-8", ...SIMULATED_HEADER },
+            "<!doctype html><title>Service</title><p>Please wait.</p>",
+          );
+        return true;
+      case "reset":
+        this.#record(visit, { status: 0, usage: NO_USAGE, finished: false });
+        connection.response.socket?.resetAndDestroy();
+        return true;
+      case "hang":
+        await connection.whenGone();
+        this.#record(visit, { status: 0, usage: NO_USAGE, finished: false });
+        return true;
       default:
-        return false
+        return false;
     }
   }
 
-  async #end(visit: Visit, ending: 'close' | 'destroy' | 'silence', outcome: Outcome): Promise<void> {
-    const { connection } = visit
-    if (ending === 'silence') await connection.whenGone()
-    this.#record(visit, outcome, connection.gone)
-    if (connection.gone) return
-    if (ending === 'close') {
-      connection.response.end()
-      return
+  async #end(visit: Visit, ending: "close" | "destroy" | "silence", outcome: Outcome): Promise<void> {
+    const { connection } = visit;
+    if (ending === "silence") await connection.whenGone();
+    this.#record(visit, outcome, connection.gone);
+    if (connection.gone) return;
+    if (ending === "close") {
+      connection.response.end();
+      return;
     }
     // An empty write is called back once everything before it has left, so that the client sees what was sent.
-    connection.response.write('', () => connection.response.socket?.destroy())
+    connection.response.write("", () => connection.response.socket?.destroy());
   }
 
   #refuse(visit: Visit, reply: Reply): void {
-    this.#record(visit, { status: reply.status, usage: NO_USAGE, finished: true })
-    this.#send(visit.connection, reply)
+    this.#record(visit, { status: reply.status, usage: NO_USAGE, finished: true });
+    this.#send(visit.connection, reply);
   }
 
   #send(connection: Connection, reply: Reply): void {
-    if (connection.gone) return
-    const body = typeof reply.body === 'string' ? reply.body : JSON.stringify(reply.body)
-    const headers = { 'content-type': 'application/json', ...SIMULATED_HEADER, ...this.#protocol.headers(NO_USAGE, 1), ...reply.headers }
-    endWith(connection, reply.status, headers, body)
+    if (connection.gone) return;
+    const body = typeof reply.body === "string" ? reply.body : JSON.stringify(reply.body);
+    const headers = {
+      "content-type": "application/json",
+      ...SIMULATED_HEADER,
+      ...this.#protocol.headers(NO_USAGE, 1),
+      ...reply.headers,
+    };
+    endWith(connection, reply.status, headers, body);
   }
 
   #record(visit: Visit, outcome: Outcome, aborted = visit.connection.gone): void {
@@ -242,52 +281,60 @@ export class VendorService {
       aborted,
       ...(aborted ? { abortedAtMs: visit.connection.goneAtMs } : {}),
       ...(visit.fault === undefined ? {} : { fault: visit.fault }),
-    }
-    this.#parts.served.record(entry)
+    };
+    this.#parts.served.record(entry);
   }
 
   #firstTokenMs(fault: Fault | undefined): number {
-    return fault?.kind === 'slow-first-token' ? fault.ms : this.#parts.pace.settings.firstTokenMs
+    return fault?.kind === "slow-first-token" ? fault.ms : this.#parts.pace.settings.firstTokenMs;
   }
 
   /** What a plain answer had produced when the client left. */
   #usageUntilNow(usage: ServedUsage, connection: Connection, firstTokenMs: number): ServedUsage {
-    const speakingMs = connection.goneAtMs - firstTokenMs
-    if (speakingMs < 0) return { ...usage, completionTokens: 0, reasoningTokens: 0 }
-    const spoken = Math.floor((speakingMs * this.#parts.pace.settings.tokensPerSecond) / 1000)
-    return { ...usage, completionTokens: Math.min(usage.completionTokens, usage.reasoningTokens + spoken) }
+    const speakingMs = connection.goneAtMs - firstTokenMs;
+    if (speakingMs < 0) return { ...usage, completionTokens: 0, reasoningTokens: 0 };
+    const spoken = Math.floor((speakingMs * this.#parts.pace.settings.tokensPerSecond) / 1000);
+    return { ...usage, completionTokens: Math.min(usage.completionTokens, usage.reasoningTokens + spoken) };
   }
 }
 
 /** False for the faults that leave a stream without its end. */
 function reachesEnd(fault: Fault | undefined): boolean {
   switch (fault?.kind) {
-    case 'stall':
-    case 'cut':
-    case 'error-event':
-    case 'empty-stream':
-      return false
+    case "stall":
+    case "cut":
+    case "error-event":
+    case "empty-stream":
+      return false;
     default:
-      return true
+      return true;
   }
 }
 
 function usageOf({ completion, promptTokens, cachedTokens }: ModelAnswer): ServedUsage {
-  return { promptTokens, cachedTokens, completionTokens: completion.completionTokens, reasoningTokens: completion.reasoningTokens }
+  return {
+    promptTokens,
+    cachedTokens,
+    completionTokens: completion.completionTokens,
+    reasoningTokens: completion.reasoningTokens,
+  };
 }
 
 /** Model and stream as the client wrote them, for the log of a request that may yet be refused. */
 function claimed(body: unknown): { model: string; stream: boolean } {
-  const { model, stream } = (typeof body === 'object' && body !== null ? body : {}) as { model?: unknown; stream?: unknown }
-  return { model: typeof model === 'string' ? model.slice(0, 200) : '', stream: stream === true }
+  const { model, stream } = (typeof body === "object" && body !== null ? body : {}) as {
+    model?: unknown;
+    stream?: unknown;
+  };
+  return { model: typeof model === "string" ? model.slice(0, 200) : "", stream: stream === true };
 }
 
 function bearerKey(request: IncomingMessage): string | undefined {
-  return /^Bearer\s+(\S+)\s*$/iu.exec(request.headers.authorization ?? '')?.[1]
+  return /^Bearer\s+(\S+)\s*$/iu.exec(request.headers.authorization ?? "")?.[1];
 }
 
 function endWith(connection: Connection, status: number, headers: HeaderFields, body: string): void {
-  if (connection.gone) return
-  connection.response.writeHead(status, { ...headers, 'content-length': Buffer.byteLength(body) })
-  connection.response.end(body)
+  if (connection.gone) return;
+  connection.response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) });
+  connection.response.end(body);
 }

@@ -46,19 +46,39 @@ const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 /** Quiet events that may precede the first output; they are held in memory. */
 const MAX_HELD_EVENTS = 10_000;
 
-export async function attempt(candidate: Candidate, call: { operation: Operation; document: JsonDocument; stream: boolean }, timeouts: AttemptTimeouts, signal: AbortSignal): Promise<Answer> {
+export async function attempt(
+  candidate: Candidate,
+  call: { operation: Operation; document: JsonDocument; stream: boolean },
+  timeouts: AttemptTimeouts,
+  signal: AbortSignal,
+): Promise<Answer> {
   const { provider, transport } = candidate.connected;
   const controller = new AbortController();
   const stop = (): void => controller.abort(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
   const waitMs = call.stream ? timeouts.firstTokenMs : timeouts.wholeMs;
-  const timer = setTimeout(() => controller.abort(new ProviderError("timeout", call.stream ? `No output came within ${waitMs} ms.` : `The answer was not complete within ${waitMs} ms.`, { provider: provider.name })), waitMs);
+  const timer = setTimeout(
+    () =>
+      controller.abort(
+        new ProviderError(
+          "timeout",
+          call.stream ? `No output came within ${waitMs} ms.` : `The answer was not complete within ${waitMs} ms.`,
+          { provider: provider.name },
+        ),
+      ),
+    waitMs,
+  );
   let streaming = false;
   try {
-    const response = await transport.send(provider.prepare(call.operation, call.document, candidate.model.id), controller.signal);
-    if (response.status !== 200) throw provider.readFault(response.status, response.headers, await readFaultBody(response));
-    if (!call.stream) return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
+    const response = await transport.send(
+      provider.prepare(call.operation, call.document, candidate.model.id),
+      controller.signal,
+    );
+    if (response.status !== 200)
+      throw provider.readFault(response.status, response.headers, await readFaultBody(response));
+    if (!call.stream)
+      return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
     const answer = await openStream(response, provider.name, () => signal.removeEventListener("abort", stop));
     streaming = true;
     return answer;
@@ -73,7 +93,8 @@ async function readAll(response: UpstreamResponse, limit: number, provider: stri
   let bytes = 0;
   for await (const chunk of response.body) {
     bytes += chunk.length;
-    if (bytes > limit) throw new ProviderError("unusable", `The provider's answer is larger than ${limit} bytes.`, { provider });
+    if (bytes > limit)
+      throw new ProviderError("unusable", `The provider's answer is larger than ${limit} bytes.`, { provider });
     chunks.push(chunk);
   }
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
@@ -104,7 +125,8 @@ function readWhole(body: Buffer, operation: Operation, provider: string): WholeA
   }
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
-  if (!Array.isArray(items) || items.length === 0) throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", { provider });
+  if (!Array.isArray(items) || items.length === 0)
+    throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", { provider });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
 }
 
@@ -116,11 +138,19 @@ async function openStream(response: UpstreamResponse, provider: string, ended: (
   try {
     for (;;) {
       const { done, value } = await pieces.next();
-      if (done) throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
+      if (done)
+        throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
       for (const piece of value) {
         const { event } = piece;
-        if (event.kind === "vendor-error") throw new ProviderError("overloaded", "The provider reported an error at the start of its stream.", { provider, vendorMessage: event.message });
-        if (event.kind === "malformed") throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", { provider });
+        if (event.kind === "vendor-error")
+          throw new ProviderError("overloaded", "The provider reported an error at the start of its stream.", {
+            provider,
+            vendorMessage: event.message,
+          });
+        if (event.kind === "malformed")
+          throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", {
+            provider,
+          });
         if (event.kind === "done" && held.every((earlier) => earlier.event.kind === "quiet")) {
           throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
         }
@@ -130,14 +160,20 @@ async function openStream(response: UpstreamResponse, provider: string, ended: (
         answered = true;
         return { kind: "stream", meter, held, rest: pieces };
       }
-      if (held.length > MAX_HELD_EVENTS) throw new ProviderError("unusable", "The provider's stream goes on without saying anything.", { provider });
+      if (held.length > MAX_HELD_EVENTS)
+        throw new ProviderError("unusable", "The provider's stream goes on without saying anything.", { provider });
     }
   } finally {
     if (!answered) await pieces.return();
   }
 }
 
-async function* meteredPieces(response: UpstreamResponse, meter: StreamMeter, provider: string, ended: () => void): AsyncGenerator<MeteredBytes[], void, void> {
+async function* meteredPieces(
+  response: UpstreamResponse,
+  meter: StreamMeter,
+  provider: string,
+  ended: () => void,
+): AsyncGenerator<MeteredBytes[], void, void> {
   const framer = new SseFramer(MAX_EVENT_BYTES);
   try {
     for await (const chunk of response.body) {

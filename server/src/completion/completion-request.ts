@@ -27,7 +27,11 @@ export function readCompletionRequest(operation: Operation, document: JsonDocume
     model: value["model"] as string,
     fallbackModels: Array.isArray(models) ? (models as string[]) : [],
     stream: operation === "chat" && value["stream"] === true,
-    wantsUsage: typeof streamOptions === "object" && streamOptions !== null && "include_usage" in streamOptions && streamOptions.include_usage === true,
+    wantsUsage:
+      typeof streamOptions === "object" &&
+      streamOptions !== null &&
+      "include_usage" in streamOptions &&
+      streamOptions.include_usage === true,
     choices: numberOf(value["n"]) ?? 1,
     maxOutputTokens: numberOf(value["max_completion_tokens"]) ?? numberOf(value["max_tokens"]),
   };
@@ -41,7 +45,8 @@ export function inputTexts(request: CompletionRequest): string[] {
   const collect = (value: unknown): void => {
     if (typeof value === "string") texts.push(value);
     else if (Array.isArray(value)) for (const item of value as unknown[]) collect(item);
-    else if (typeof value === "object" && value !== null) for (const [name, item] of Object.entries(value)) if (name !== "image_url") collect(item);
+    else if (typeof value === "object" && value !== null)
+      for (const [name, item] of Object.entries(value)) if (name !== "image_url") collect(item);
   };
   const { value } = request.document;
   if (request.operation === "embeddings") collect(value["input"]);
@@ -61,7 +66,8 @@ export function boundInputTokens(request: CompletionRequest): number {
   let images = 0;
   if (Array.isArray(messages)) {
     for (const message of messages as { content?: unknown }[]) {
-      if (Array.isArray(message.content)) images += (message.content as { type?: unknown }[]).filter((part) => part?.type === "image_url").length;
+      if (Array.isArray(message.content))
+        images += (message.content as { type?: unknown }[]).filter((part) => part?.type === "image_url").length;
     }
   }
   return request.document.bytes.length + images * MAX_IMAGE_TOKENS;

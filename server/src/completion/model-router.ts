@@ -37,7 +37,11 @@ const ROUTER_PREFIX = "brikk/";
 /** Languages that a provider is asked for first; the others go to the first provider configured. */
 export type LanguagePreferences = Readonly<Record<string, string>>;
 
-export function createModelRouter(options: { providers: ProviderSet; catalogue: () => ModelCatalogue; languages: LanguagePreferences }): ModelRouter {
+export function createModelRouter(options: {
+  providers: ProviderSet;
+  catalogue: () => ModelCatalogue;
+  languages: LanguagePreferences;
+}): ModelRouter {
   const { providers, catalogue, languages } = options;
 
   const priced = (connected: ConnectedProvider, name: string): Candidate => {
@@ -58,13 +62,18 @@ export function createModelRouter(options: { providers: ProviderSet; catalogue: 
       const model = catalogue().find(candidate.provider.name, name);
       if (model) return { connected: candidate, model };
     }
-    throw new BrikkError("model_not_found", `No configured provider offers the model "${name.slice(0, 200)}". GET /v1/models lists what there is; "provider/model" names one exactly.`, {
-      param: "model",
-    });
+    throw new BrikkError(
+      "model_not_found",
+      `No configured provider offers the model "${name.slice(0, 200)}". GET /v1/models lists what there is; "provider/model" names one exactly.`,
+      {
+        param: "model",
+      },
+    );
   };
 
   const byWish = (wish: RouterWish): Route => {
-    if (providers.all.length === 0) throw new BrikkError("no_provider_available", "No provider is configured on this server.");
+    if (providers.all.length === 0)
+      throw new BrikkError("no_provider_available", "No provider is configured on this server.");
     const candidates = providers.all.map((connected) => priced(connected, connected.provider.defaultModel));
     const language = wish.language?.toLowerCase().split("-")[0];
     const { order, reason } = rank(candidates, wish, language, languages);
@@ -78,31 +87,64 @@ export function createModelRouter(options: { providers: ProviderSet; catalogue: 
       if (first.startsWith(ROUTER_PREFIX)) {
         const preference = first.slice(ROUTER_PREFIX.length);
         if (preference === "auto" || preference === "cheap" || preference === "quality") return byWish({ preference });
-        throw new BrikkError("model_not_found", `The router knows brikk/auto, brikk/cheap and brikk/quality; "${first.slice(0, 200)}" is none of them.`, { param: "model" });
+        throw new BrikkError(
+          "model_not_found",
+          `The router knows brikk/auto, brikk/cheap and brikk/quality; "${first.slice(0, 200)}" is none of them.`,
+          { param: "model" },
+        );
       }
       const candidates = names.map(resolve) as [Candidate, ...Candidate[]];
-      return { candidates, reason: names.length === 1 ? "model named by the caller" : "models named by the caller, in order" };
+      return {
+        candidates,
+        reason: names.length === 1 ? "model named by the caller" : "models named by the caller, in order",
+      };
     },
   };
 }
 
-function rank(candidates: readonly Candidate[], wish: RouterWish, language: string | undefined, languages: LanguagePreferences): { order: Candidate[]; reason: string } {
-  const first = (name: string): Candidate[] => [...candidates].sort((a, b) => Number(b.connected.provider.name === name) - Number(a.connected.provider.name === name));
+function rank(
+  candidates: readonly Candidate[],
+  wish: RouterWish,
+  language: string | undefined,
+  languages: LanguagePreferences,
+): { order: Candidate[]; reason: string } {
+  const first = (name: string): Candidate[] =>
+    [...candidates].sort(
+      (a, b) => Number(b.connected.provider.name === name) - Number(a.connected.provider.name === name),
+    );
   if (wish.provider !== undefined) {
     if (!candidates.some((candidate) => candidate.connected.provider.name === wish.provider)) {
-      throw new BrikkError("invalid_request", `The policy "${wish.provider}" is no configured provider; there ${candidates.length === 1 ? "is" : "are"} ${candidates.map((candidate) => candidate.connected.provider.name).join(", ")}.`, { param: "policy" });
+      throw new BrikkError(
+        "invalid_request",
+        `The policy "${wish.provider}" is no configured provider; there ${candidates.length === 1 ? "is" : "are"} ${candidates.map((candidate) => candidate.connected.provider.name).join(", ")}.`,
+        { param: "policy" },
+      );
     }
     return { order: first(wish.provider), reason: `policy ${wish.provider}` };
   }
   switch (wish.preference) {
     case "cheap":
-      return { order: [...candidates].sort((a, b) => comparePrice(a.model, b.model)), reason: "cheapest by price per token" };
+      return {
+        order: [...candidates].sort((a, b) => comparePrice(a.model, b.model)),
+        reason: "cheapest by price per token",
+      };
     case "quality":
-      return { order: [...candidates].sort((a, b) => b.model.qualityTier - a.model.qualityTier || comparePrice(b.model, a.model)), reason: "best quality tier" };
+      return {
+        order: [...candidates].sort(
+          (a, b) => b.model.qualityTier - a.model.qualityTier || comparePrice(b.model, a.model),
+        ),
+        reason: "best quality tier",
+      };
     case "auto": {
       const preferred = language === undefined ? undefined : languages[language];
       if (preferred !== undefined) return { order: first(preferred), reason: `language ${language}` };
-      return { order: [...candidates], reason: language === undefined ? "first configured provider" : `language ${language} has no preference; first configured provider` };
+      return {
+        order: [...candidates],
+        reason:
+          language === undefined
+            ? "first configured provider"
+            : `language ${language} has no preference; first configured provider`,
+      };
     }
     default:
       return wish.preference satisfies never;

@@ -8,29 +8,52 @@ import { ProviderError } from "../providers/provider.ts";
 export function callersError(thrown: unknown): BrikkError {
   if (!(thrown instanceof ProviderError)) return toBrikkError(thrown);
   const { fault, info } = thrown;
-  const details = { provider: info.provider, fault, ...(info.status === undefined ? {} : { provider_status: info.status }) };
+  const details = {
+    provider: info.provider,
+    fault,
+    ...(info.status === undefined ? {} : { provider_status: info.status }),
+  };
   switch (fault) {
     case "refused":
-      return new BrikkError("invalid_request", info.vendorMessage ?? `${info.provider} refused the request with status ${info.status}.`, {
-        cause: thrown,
-        details,
-        ...(info.status === undefined ? {} : { status: info.status }),
-        ...(info.param === undefined ? {} : { param: info.param }),
-        ...(info.vendorCode === undefined ? {} : { vendorCode: info.vendorCode }),
-        ...(info.vendorType === undefined ? {} : { vendorType: info.vendorType }),
-      });
+      return new BrikkError(
+        "invalid_request",
+        info.vendorMessage ?? `${info.provider} refused the request with status ${info.status}.`,
+        {
+          cause: thrown,
+          details,
+          ...(info.status === undefined ? {} : { status: info.status }),
+          ...(info.param === undefined ? {} : { param: info.param }),
+          ...(info.vendorCode === undefined ? {} : { vendorCode: info.vendorCode }),
+          ...(info.vendorType === undefined ? {} : { vendorType: info.vendorType }),
+        },
+      );
     case "credentials":
-      return new BrikkError("provider_credentials_rejected", `${info.provider} does not accept this gateway's own credentials. Your key is fine; the operator must renew the provider's.`, { cause: thrown, details });
+      return new BrikkError(
+        "provider_credentials_rejected",
+        `${info.provider} does not accept this gateway's own credentials. Your key is fine; the operator must renew the provider's.`,
+        { cause: thrown, details },
+      );
     case "quota":
-      return new BrikkError("provider_quota_exceeded", `This gateway's account at ${info.provider} has no quota left. Trying again does not help; the operator must top it up.`, { cause: thrown, details });
+      return new BrikkError(
+        "provider_quota_exceeded",
+        `This gateway's account at ${info.provider} has no quota left. Trying again does not help; the operator must top it up.`,
+        { cause: thrown, details },
+      );
     case "rate-limited":
-      return new BrikkError("provider_rate_limited", `${info.provider} limits this gateway's rate and no other candidate could serve. Try again after the time that Retry-After names.`, {
+      return new BrikkError(
+        "provider_rate_limited",
+        `${info.provider} limits this gateway's rate and no other candidate could serve. Try again after the time that Retry-After names.`,
+        {
+          cause: thrown,
+          details,
+          retryAfterMs: info.retryAfterMs ?? 1_000,
+        },
+      );
+    case "timeout":
+      return new BrikkError("provider_timeout", `${info.provider} did not answer in time: ${thrown.message}`, {
         cause: thrown,
         details,
-        retryAfterMs: info.retryAfterMs ?? 1_000,
       });
-    case "timeout":
-      return new BrikkError("provider_timeout", `${info.provider} did not answer in time: ${thrown.message}`, { cause: thrown, details });
     case "overloaded":
     case "unreachable":
     case "stream-broken":

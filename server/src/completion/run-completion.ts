@@ -8,7 +8,14 @@ import { NO_USAGE, totalTokens, type Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { usdNumber } from "../lib/money.ts";
 import { ProviderError } from "../providers/provider.ts";
-import { type Answer, attempt, type AttemptTimeouts, type MeteredBytes, type StreamedAnswer, type WholeAnswer } from "./attempt.ts";
+import {
+  type Answer,
+  attempt,
+  type AttemptTimeouts,
+  type MeteredBytes,
+  type StreamedAnswer,
+  type WholeAnswer,
+} from "./attempt.ts";
 import { boundInputTokens, type CompletionRequest, inputTexts } from "./completion-request.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
@@ -30,12 +37,24 @@ export async function runCompletion(services: CompletionServices, call: Completi
   let reservation: ReturnType<Ledger["reserve"]>;
   try {
     route = call.chooseRoute();
-    reservation = ledger.reserve({ ...entry, routeReason: route.reason, candidates: route.candidates.map(({ model }) => model), bound: boundOf(call.request) });
+    reservation = ledger.reserve({
+      ...entry,
+      routeReason: route.reason,
+      candidates: route.candidates.map(({ model }) => model),
+      bound: boundOf(call.request),
+    });
   } catch (error) {
     const refusal = toBrikkError(error);
     // Without storage there is nowhere to write it, and waiting for it would hold the answer back.
-    if (refusal.code !== "storage_unavailable") await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
-    services.record({ ...recordBase(call, undefined, clock.monotonicMs() - startedMs), outcome: "refused", status: refusal.status, errorCode: refusal.code, error: refusal });
+    if (refusal.code !== "storage_unavailable")
+      await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    services.record({
+      ...recordBase(call, undefined, clock.monotonicMs() - startedMs),
+      outcome: "refused",
+      status: refusal.status,
+      errorCode: refusal.code,
+      error: refusal,
+    });
     throw refusal;
   }
 
@@ -45,7 +64,9 @@ export async function runCompletion(services: CompletionServices, call: Completi
     const answer = await callCandidates(services, call, route, progress, startedMs);
     ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
   } catch (error) {
-    ending = callerLeft(call.signal) ? { outcome: "cancelled" } : { outcome: "failed", error: call.signal.aborted ? call.signal.reason : error };
+    ending = callerLeft(call.signal)
+      ? { outcome: "cancelled" }
+      : { outcome: "failed", error: call.signal.aborted ? call.signal.reason : error };
   }
 
   const settlement = await settlementOf(services, call.request, ending, progress);
@@ -56,13 +77,34 @@ export async function runCompletion(services: CompletionServices, call: Completi
     // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
     const failure = toBrikkError(error);
     if ("answer" in ending && ending.answer?.kind === "stream") call.sink.fail(failure);
-    services.record({ ...recordBase(call, route, clock.monotonicMs() - startedMs), ...settlement, outcome: "failed", status: failure.status, errorCode: failure.code, error });
+    services.record({
+      ...recordBase(call, route, clock.monotonicMs() - startedMs),
+      ...settlement,
+      outcome: "failed",
+      status: failure.status,
+      errorCode: failure.code,
+      error,
+    });
     throw failure;
   }
   const durationMs = clock.monotonicMs() - startedMs;
   const failure = "error" in ending ? callersError(ending.error) : undefined;
-  services.record({ ...recordBase(call, route, durationMs), ...settlement, receipt, error: "error" in ending ? ending.error : undefined });
-  return finish(call, ending, failure, { candidate: progress.candidate, route, fallback: progress.fallback, attempts: progress.attempts, timeToFirstTokenMs: progress.timeToFirstTokenMs, usage: settlement.usage, receipt, durationMs });
+  services.record({
+    ...recordBase(call, route, durationMs),
+    ...settlement,
+    receipt,
+    error: "error" in ending ? ending.error : undefined,
+  });
+  return finish(call, ending, failure, {
+    candidate: progress.candidate,
+    route,
+    fallback: progress.fallback,
+    attempts: progress.attempts,
+    timeToFirstTokenMs: progress.timeToFirstTokenMs,
+    usage: settlement.usage,
+    receipt,
+    durationMs,
+  });
 }
 
 export interface CompletionServices {
@@ -153,7 +195,13 @@ type Ending =
   | { readonly outcome: "failed"; readonly error: unknown };
 
 /** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
-async function callCandidates(services: CompletionServices, call: CompletionCall, route: Route, progress: Progress, startedMs: number): Promise<Answer> {
+async function callCandidates(
+  services: CompletionServices,
+  call: CompletionCall,
+  route: Route,
+  progress: Progress,
+  startedMs: number,
+): Promise<Answer> {
   let last: unknown;
   for (const candidate of route.candidates) {
     progress.attempts += 1;
@@ -189,16 +237,22 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
           bytes.push(piece.bytes);
           break;
         case "usage":
-          if (request.wantsUsage) bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
+          if (request.wantsUsage)
+            bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
           else if (!event.alone) bytes.push(piece.bytes);
           break;
         case "done":
           done = true;
           return bytes;
         case "vendor-error":
-          throw new ProviderError("stream-broken", "The provider reported an error inside its stream.", { provider: candidate.model.provider, vendorMessage: event.message });
+          throw new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
+            provider: candidate.model.provider,
+            vendorMessage: event.message,
+          });
         case "malformed":
-          throw new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", { provider: candidate.model.provider });
+          throw new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
+            provider: candidate.model.provider,
+          });
         default:
           event satisfies never;
       }
@@ -228,12 +282,26 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
   } finally {
     await answer.rest.return();
   }
-  if (signal.aborted && !done) return callerLeft(signal) ? { outcome: "cancelled", answer } : { outcome: "truncated", answer, error: signal.reason };
+  if (signal.aborted && !done)
+    return callerLeft(signal)
+      ? { outcome: "cancelled", answer }
+      : { outcome: "truncated", answer, error: signal.reason };
   if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
-  return { outcome: "truncated", answer, error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", { provider: candidate.model.provider }) };
+  return {
+    outcome: "truncated",
+    answer,
+    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", {
+      provider: candidate.model.provider,
+    }),
+  };
 }
 
-async function settlementOf(services: CompletionServices, request: CompletionRequest, ending: Ending, progress: Progress): Promise<Settlement> {
+async function settlementOf(
+  services: CompletionServices,
+  request: CompletionRequest,
+  ending: Ending,
+  progress: Progress,
+): Promise<Settlement> {
   const failure = "error" in ending ? callersError(ending.error) : undefined;
   const measured = await measure(services, request, ending);
   const { candidate } = progress;
@@ -250,14 +318,22 @@ async function settlementOf(services: CompletionServices, request: CompletionReq
 }
 
 /** The provider's own count where it came; else what was sent and received, counted by us and marked so; zero when nothing was produced. */
-async function measure({ tokenCounter }: CompletionServices, request: CompletionRequest, ending: Ending): Promise<Pick<Settlement, "usage" | "usageSource">> {
+async function measure(
+  { tokenCounter }: CompletionServices,
+  request: CompletionRequest,
+  ending: Ending,
+): Promise<Pick<Settlement, "usage" | "usageSource">> {
   const answer = "answer" in ending ? ending.answer : undefined;
   const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
   if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
-  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error)) return { usage: NO_USAGE, usageSource: "none" };
+  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error))
+    return { usage: NO_USAGE, usageSource: "none" };
   const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
   const messages = request.document.value["messages"];
-  const [inputTokens, outputTokens] = await Promise.all([tokenCounter.count(inputTexts(request)), tokenCounter.count([output.join("")])]);
+  const [inputTokens, outputTokens] = await Promise.all([
+    tokenCounter.count(inputTexts(request)),
+    tokenCounter.count([output.join("")]),
+  ]);
   const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
   return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
 }
@@ -268,7 +344,9 @@ const TOKENS_PER_REQUEST = 3;
 
 /** The request had reached the provider, and nobody knows how far it came. */
 const mayHaveWorked = (error: unknown): boolean =>
-  isDraining(error) || (error instanceof ProviderError && (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
+  isDraining(error) ||
+  (error instanceof ProviderError &&
+    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
 
 const isDraining = (error: unknown): boolean => error instanceof BrikkError && error.code === "draining";
 
@@ -284,7 +362,12 @@ function wholeTexts(answer: WholeAnswer): string[] {
   ]);
 }
 
-function finish(call: CompletionCall, ending: Ending, failure: BrikkError | undefined, report: CompletionReport): Completed {
+function finish(
+  call: CompletionCall,
+  ending: Ending,
+  failure: BrikkError | undefined,
+  report: CompletionReport,
+): Completed {
   switch (ending.outcome) {
     case "completed":
       if (ending.answer.kind === "whole") return { answer: ending.answer, report };
@@ -308,7 +391,10 @@ const MAX_UNDOCUMENTED_OUTPUT_TOKENS = 1_000_000;
 function boundOf(request: CompletionRequest): Parameters<Ledger["reserve"]>[0]["bound"] {
   return {
     inputTokens: boundInputTokens(request),
-    outputTokens: (model: CatalogueModel) => (request.operation === "embeddings" ? 0 : (request.maxOutputTokens ?? model.maxOutputTokens ?? model.contextTokens ?? MAX_UNDOCUMENTED_OUTPUT_TOKENS)),
+    outputTokens: (model: CatalogueModel) =>
+      request.operation === "embeddings"
+        ? 0
+        : (request.maxOutputTokens ?? model.maxOutputTokens ?? model.contextTokens ?? MAX_UNDOCUMENTED_OUTPUT_TOKENS),
     choices: request.choices,
   };
 }
@@ -323,7 +409,11 @@ const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["rec
   occurredAtMs: clock.now(),
 });
 
-const recordBase = (call: CompletionCall, route: Route | undefined, durationMs: number): Omit<CompletionRecord, "outcome" | "status" | "errorCode" | "error"> => ({
+const recordBase = (
+  call: CompletionCall,
+  route: Route | undefined,
+  durationMs: number,
+): Omit<CompletionRecord, "outcome" | "status" | "errorCode" | "error"> => ({
   requestId: call.requestId,
   traceId: call.traceId,
   keyId: call.key.id,

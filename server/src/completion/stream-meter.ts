@@ -51,7 +51,8 @@ export class StreamMeter {
       return MALFORMED;
     }
     if (typeof chunk !== "object" || chunk === null) return MALFORMED;
-    if (chunk.error !== undefined && chunk.error !== null) return { kind: "vendor-error", message: vendorMessage(chunk.error) };
+    if (chunk.error !== undefined && chunk.error !== null)
+      return { kind: "vendor-error", message: vendorMessage(chunk.error) };
     if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
     let output = false;
     for (const choice of chunk.choices as WireChoice[]) {
@@ -80,7 +81,11 @@ export class StreamMeter {
 
   #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
     this.usage = readWireUsage(chunk.usage) ?? this.usage;
-    return { kind: "usage", alone, withCost: (costUsd) => sseEvent({ ...chunk, usage: { ...(chunk.usage as object), cost_usd: costUsd } }) };
+    return {
+      kind: "usage",
+      alone,
+      withCost: (costUsd) => sseEvent({ ...chunk, usage: { ...(chunk.usage as object), cost_usd: costUsd } }),
+    };
   }
 
   /** Keeps every text of the delta but its role; true when there was any. */

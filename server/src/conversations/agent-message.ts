@@ -12,8 +12,13 @@ export interface AgentMessage {
 
 /** The message in the inner form. `model` is what the ledger calls the request's wish. */
 export function agentRequest(model: string, { message, system, language }: AgentMessage): CompletionRequest {
-  const instructions = [system, language === undefined ? undefined : `Answer in ${languageName(language)}.`].filter((text) => text !== undefined).join("\n\n");
-  const messages = [...(instructions === "" ? [] : [{ role: "system", content: instructions }]), { role: "user", content: message }];
+  const instructions = [system, language === undefined ? undefined : `Answer in ${languageName(language)}.`]
+    .filter((text) => text !== undefined)
+    .join("\n\n");
+  const messages = [
+    ...(instructions === "" ? [] : [{ role: "system", content: instructions }]),
+    { role: "user", content: message },
+  ];
   return readCompletionRequest("chat", parseJsonDocument(Buffer.from(JSON.stringify({ model, messages }))));
 }
 
@@ -23,5 +28,7 @@ export function answerText(value: Readonly<Record<string, unknown>>): string {
   const content = choice?.message?.content;
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
-  return (content as { type?: unknown; text?: unknown }[]).map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : "")).join("");
+  return (content as { type?: unknown; text?: unknown }[])
+    .map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : ""))
+    .join("");
 }

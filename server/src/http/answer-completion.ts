@@ -9,14 +9,20 @@ import type { InFlight } from "./in-flight.ts";
 import { createStreamReply } from "./stream-reply.ts";
 
 /** Joins one HTTP request to the completion path: who calls, where the answer goes, and when the caller has left. */
-export type AnswerCompletion = (http: { request: FastifyRequest; reply: FastifyReply }, completion: { request: CompletionRequest; chooseRoute: () => Route }) => Promise<Completed>;
+export type AnswerCompletion = (
+  http: { request: FastifyRequest; reply: FastifyReply },
+  completion: { request: CompletionRequest; chooseRoute: () => Route },
+) => Promise<Completed>;
 
 export function createAnswerCompletion(services: CompletionServices, inFlight: InFlight): AnswerCompletion {
   return async ({ request, reply }, completion) => {
     const { key, trace } = request;
     const hand = inFlight.begin();
     const left = (): void => {
-      if (!reply.raw.writableFinished) hand.controller.abort(new BrikkError("client_closed_request", "The caller left before the answer was complete."));
+      if (!reply.raw.writableFinished)
+        hand.controller.abort(
+          new BrikkError("client_closed_request", "The caller left before the answer was complete."),
+        );
     };
     reply.raw.on("close", left);
     request.recorded = true;

@@ -21,18 +21,36 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
       reply.raw.destroy();
       return reply.hijack();
     }
-    if (error.status >= 500 && !request.recorded) logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
+    if (error.status >= 500 && !request.recorded)
+      logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
     // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in
     // the refusal's place. What is left of the body is read and dropped instead, for the server's requestTimeout at most.
     if (error.status === 400 || error.status === 413) reply.removeHeader("connection");
     return send(request, reply, error);
   });
-  app.setNotFoundHandler((request, reply) => send(request, reply, new BrikkError("not_found", `There is no ${request.method} ${request.url.split("?")[0]!.slice(0, 200)} here. GET /docs shows what there is.`)));
+  app.setNotFoundHandler((request, reply) =>
+    send(
+      request,
+      reply,
+      new BrikkError(
+        "not_found",
+        `There is no ${request.method} ${request.url.split("?")[0]!.slice(0, 200)} here. GET /docs shows what there is.`,
+      ),
+    ),
+  );
   app.addHook("onResponse", (request, reply, done) => {
     const route = request.routeOptions.url ?? "unknown";
     metrics.httpRequests.inc({ method: request.method, route, status: reply.statusCode });
     if (!request.recorded) {
-      const line = { request_id: request.id, trace_id: request.trace?.traceId, key_id: request.key?.id, method: request.method, route, status: reply.statusCode, duration_ms: Math.round(reply.elapsedTime) };
+      const line = {
+        request_id: request.id,
+        trace_id: request.trace?.traceId,
+        key_id: request.key?.id,
+        method: request.method,
+        route,
+        status: reply.statusCode,
+        duration_ms: Math.round(reply.elapsedTime),
+      };
       if (request.routeOptions.config?.open === true) logger.debug(line, "request");
       else logger.info(line, "request");
     }
@@ -47,24 +65,46 @@ export function answerFrameworkError(thrown: FastifyError, request: FastifyReque
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
-  return reply.code(error.status).headers(error.headers()).header("content-type", "application/json; charset=utf-8").send(JSON.stringify(error.body(request.id)));
+  return reply
+    .code(error.status)
+    .headers(error.headers())
+    .header("content-type", "application/json; charset=utf-8")
+    .send(JSON.stringify(error.body(request.id)));
 }
 
 function explain(thrown: FastifyError): BrikkError {
   if (thrown instanceof BrikkError) return thrown;
   if (hasZodFastifySchemaValidationErrors(thrown)) {
-    const faults = thrown.validation.map((fault) => ({ param: fault.instancePath.replace(/^\//, "").replaceAll("/", "."), message: fault.message ?? "is not accepted" }));
+    const faults = thrown.validation.map((fault) => ({
+      param: fault.instancePath.replace(/^\//, "").replaceAll("/", "."),
+      message: fault.message ?? "is not accepted",
+    }));
     const [first] = faults;
-    return new BrikkError("invalid_request", faults.slice(0, 5).map(({ param, message }) => (param === "" ? message : `${param}: ${message}`)).join("; "), {
-      ...(first?.param ? { param: first.param } : {}),
-      details: { faults: faults.slice(0, 20) },
-    });
+    return new BrikkError(
+      "invalid_request",
+      faults
+        .slice(0, 5)
+        .map(({ param, message }) => (param === "" ? message : `${param}: ${message}`))
+        .join("; "),
+      {
+        ...(first?.param ? { param: first.param } : {}),
+        details: { faults: faults.slice(0, 20) },
+      },
+    );
   }
   switch (thrown.code) {
     case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return new BrikkError("request_too_large", "The body is larger than this server accepts. Send less, or ask the operator to raise BRIKK_MAX_BODY_BYTES.", { cause: thrown });
+      return new BrikkError(
+        "request_too_large",
+        "The body is larger than this server accepts. Send less, or ask the operator to raise BRIKK_MAX_BODY_BYTES.",
+        { cause: thrown },
+      );
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return new BrikkError("unsupported_media_type", "The body must be JSON: send the header Content-Type: application/json.", { cause: thrown });
+      return new BrikkError(
+        "unsupported_media_type",
+        "The body must be JSON: send the header Content-Type: application/json.",
+        { cause: thrown },
+      );
     case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
     case "FST_ERR_CTP_EMPTY_JSON_BODY":
     case "FST_ERR_BAD_URL":
@@ -72,7 +112,11 @@ function explain(thrown: FastifyError): BrikkError {
       return new BrikkError("invalid_request", "The request's length or path is malformed.", { cause: thrown });
     default:
       if (thrown.name === "StorageUnavailable") {
-        return new BrikkError("storage_unavailable", "The gateway's storage cannot be reached right now; try again in a moment.", { cause: thrown, retryAfterMs: 2_000 });
+        return new BrikkError(
+          "storage_unavailable",
+          "The gateway's storage cannot be reached right now; try again in a moment.",
+          { cause: thrown, retryAfterMs: 2_000 },
+        );
       }
       return toBrikkError(thrown);
   }

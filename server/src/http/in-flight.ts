@@ -59,7 +59,8 @@ export function createInFlight(onCount: (count: number) => void): InFlight {
     async drain(timeoutMs) {
       draining = true;
       if (await emptyWithin(timeoutMs)) return;
-      for (const controller of controllers) controller.abort(new BrikkError("draining", "The server stopped before the answer was complete."));
+      for (const controller of controllers)
+        controller.abort(new BrikkError("draining", "The server stopped before the answer was complete."));
       await emptyWithin(ABORT_GRACE_MS);
     },
   };

@@ -9,9 +9,19 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
     const provider = record.served?.model.provider ?? "none";
     const model = record.served?.model.id ?? "none";
     const { usage } = record;
-    metrics.requests.inc({ operation: record.operation, provider, model, outcome: record.outcome, stream: String(record.stream) });
-    metrics.duration.observe({ operation: record.operation, provider, stream: String(record.stream) }, record.durationMs / 1_000);
-    if (record.stream && record.timeToFirstTokenMs !== undefined) metrics.firstToken.observe({ provider, model }, record.timeToFirstTokenMs / 1_000);
+    metrics.requests.inc({
+      operation: record.operation,
+      provider,
+      model,
+      outcome: record.outcome,
+      stream: String(record.stream),
+    });
+    metrics.duration.observe(
+      { operation: record.operation, provider, stream: String(record.stream) },
+      record.durationMs / 1_000,
+    );
+    if (record.stream && record.timeToFirstTokenMs !== undefined)
+      metrics.firstToken.observe({ provider, model }, record.timeToFirstTokenMs / 1_000);
     if (record.attempts) metrics.attempts.inc({ provider, model }, record.attempts);
     if (record.fallback) metrics.fallbacks.inc({ provider, model });
     if (record.receipt) metrics.costUsd.inc({ provider, model }, usdNumber(record.receipt.cost));
@@ -40,7 +50,8 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
       status: record.status,
       error_code: record.errorCode,
       stream: record.stream,
-      input_tokens: usage && usage.freshInputTokens + usage.cachedInputTokens + usage.cacheWriteTokens + usage.audioInputTokens,
+      input_tokens:
+        usage && usage.freshInputTokens + usage.cachedInputTokens + usage.cacheWriteTokens + usage.audioInputTokens,
       output_tokens: usage && usage.outputTokens + usage.audioOutputTokens,
       usage: record.usageSource,
       cost_usd: record.receipt && formatUsd(record.receipt.cost),

@@ -4,7 +4,11 @@ import type { BrikkError } from "../errors.ts";
 import { SSE_DONE } from "../lib/sse-events.ts";
 
 /** The caller's end of a streamed answer: server-sent events on the raw response, which is taken from fastify at the commit point. */
-export function createStreamReply(reply: FastifyReply, requestId: string, headersOf: (head: AnswerHead) => Record<string, string>): CompletionSink {
+export function createStreamReply(
+  reply: FastifyReply,
+  requestId: string,
+  headersOf: (head: AnswerHead) => Record<string, string>,
+): CompletionSink {
   const { raw } = reply;
   return {
     start(head) {

@@ -46,7 +46,11 @@ export interface ReservationRequest extends LedgerRequest {
   readonly routeReason: string;
   /** Rates of every candidate; the dearest is reserved. */
   readonly candidates: readonly CatalogueModel[];
-  readonly bound: { readonly inputTokens: number; readonly outputTokens: (model: CatalogueModel) => number; readonly choices: number };
+  readonly bound: {
+    readonly inputTokens: number;
+    readonly outputTokens: (model: CatalogueModel) => number;
+    readonly choices: number;
+  };
 }
 
 export interface Reservation {
@@ -107,8 +111,12 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const writer: UsageWriter = createUsageWriter(database);
   const accounts = new Map<string, DayAccount>();
   const today = dayOf(clock.now());
-  const rows = await database.all({ sql: "select key_id, sum(cost_nano_usd) as spent from usage_hourly where hour_start_ms >= ? group by key_id", params: [today] });
-  for (const row of rows) accounts.set(String(row["key_id"]), { dayStartMs: today, spent: row["spent"] as bigint, reserved: 0n });
+  const rows = await database.all({
+    sql: "select key_id, sum(cost_nano_usd) as spent from usage_hourly where hour_start_ms >= ? group by key_id",
+    params: [today],
+  });
+  for (const row of rows)
+    accounts.set(String(row["key_id"]), { dayStartMs: today, spent: row["spent"] as bigint, reserved: 0n });
 
   const account = (keyId: string, now: number): DayAccount => {
     const dayStartMs = dayOf(now);
@@ -133,7 +141,12 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     };
   };
 
-  const eventOf = (request: LedgerRequest, routeReason: string | null, result: Settlement, cost: NanoUsd): UsageEvent => ({
+  const eventOf = (
+    request: LedgerRequest,
+    routeReason: string | null,
+    result: Settlement,
+    cost: NanoUsd,
+  ): UsageEvent => ({
     eventId: uuidv7(request.occurredAtMs),
     request,
     routeReason,
@@ -145,12 +158,17 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   return {
     reserve(request) {
       if (!writer.healthy) {
-        throw new BrikkError("storage_unavailable", "The ledger cannot be written right now, so no cost may arise. It is tried again all the time; try again in a moment.", { retryAfterMs: 2_000 });
+        throw new BrikkError(
+          "storage_unavailable",
+          "The ledger cannot be written right now, so no cost may arise. It is tried again all the time; try again in a moment.",
+          { retryAfterMs: 2_000 },
+        );
       }
       const from = account(request.key.id, request.occurredAtMs);
       const worstCase = dearest(request);
       const { hardCap, spent, reserved, resetsAtMs } = describe(request.key, from);
-      if (spent + reserved + worstCase > hardCap) throw capExceeded({ hardCap, spent, reserved, resetsAtMs }, worstCase);
+      if (spent + reserved + worstCase > hardCap)
+        throw capExceeded({ hardCap, spent, reserved, resetsAtMs }, worstCase);
       from.reserved += worstCase;
       return {
         worstCase,
@@ -167,7 +185,8 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
         },
       };
     },
-    recordRefusal: (request, { status, errorCode }) => writer.write(eventOf(request, null, { ...REFUSED, status, errorCode }, ZERO_USD)),
+    recordRefusal: (request, { status, errorCode }) =>
+      writer.write(eventOf(request, null, { ...REFUSED, status, errorCode }, ZERO_USD)),
     standing: (key) => describe(key, account(key.id, clock.now())),
     get writable() {
       return writer.healthy;
@@ -189,13 +208,19 @@ const REFUSED = {
 function dearest({ candidates, bound }: ReservationRequest): NanoUsd {
   let most: bigint = 0n;
   for (const model of candidates) {
-    const cost = worstCaseCost({ inputTokens: bound.inputTokens, outputTokens: bound.outputTokens(model), choices: bound.choices }, model.rates satisfies Rates);
+    const cost = worstCaseCost(
+      { inputTokens: bound.inputTokens, outputTokens: bound.outputTokens(model), choices: bound.choices },
+      model.rates satisfies Rates,
+    );
     if (cost > most) most = cost;
   }
   return nanoUsd(most);
 }
 
-function capExceeded(standing: Pick<Standing, "hardCap" | "spent" | "reserved" | "resetsAtMs">, needed: NanoUsd): BrikkError {
+function capExceeded(
+  standing: Pick<Standing, "hardCap" | "spent" | "reserved" | "resetsAtMs">,
+  needed: NanoUsd,
+): BrikkError {
   const resetsAt = new Date(standing.resetsAtMs).toISOString();
   return new BrikkError(
     "hard_cap_exceeded",

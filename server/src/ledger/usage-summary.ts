@@ -27,7 +27,11 @@ export function windowsAt(nowMs: number): UsageWindows {
   const now = new Date(nowMs);
   const dayStartMs = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate());
   const daysSinceMonday = (now.getUTCDay() + 6) % 7;
-  return { dayStartMs, weekStartMs: dayStartMs - daysSinceMonday * DAY_MS, monthStartMs: Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1) };
+  return {
+    dayStartMs,
+    weekStartMs: dayStartMs - daysSinceMonday * DAY_MS,
+    monthStartMs: Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1),
+  };
 }
 
 const SUM_SINCE = `select
@@ -42,7 +46,10 @@ const SUM_SINCE = `select
 /** Read from the hourly roll-ups, so that it stays fast however many events there are. Throws StorageUnavailable. */
 export async function readUsageSummary(database: Database, clock: Clock, keyId: string): Promise<UsageSummary> {
   const { dayStartMs: day, weekStartMs: week, monthStartMs: month } = windowsAt(clock.now());
-  const [row] = await database.all({ sql: SUM_SINCE, params: [day, day, day, week, week, week, month, month, month, keyId, Math.min(week, month)] });
+  const [row] = await database.all({
+    sql: SUM_SINCE,
+    params: [day, day, day, week, week, week, month, month, month, keyId, Math.min(week, month)],
+  });
   const sum = (window: string): UsageSum => ({
     cost: nanoUsd(BigInt((row?.[`${window}_cost`] as bigint | null) ?? 0)),
     requests: Number(row?.[`${window}_requests`] ?? 0),

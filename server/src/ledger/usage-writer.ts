@@ -86,9 +86,36 @@ export function createUsageWriter(database: Database): UsageWriter {
 }
 
 const COLUMNS = [
-  "event_id", "request_id", "key_id", "occurred_at_ms", "finished_at_ms", "operation", "provider", "model", "requested_model", "stream", "simulated", "outcome",
-  "status", "error_code", "fresh_input_tokens", "cached_input_tokens", "cache_write_tokens", "audio_input_tokens", "output_tokens", "reasoning_tokens",
-  "audio_output_tokens", "usage_source", "cost_nano_usd", "price_version", "latency_ms", "time_to_first_token_ms", "attempts", "fallback", "route_reason", "trace_id",
+  "event_id",
+  "request_id",
+  "key_id",
+  "occurred_at_ms",
+  "finished_at_ms",
+  "operation",
+  "provider",
+  "model",
+  "requested_model",
+  "stream",
+  "simulated",
+  "outcome",
+  "status",
+  "error_code",
+  "fresh_input_tokens",
+  "cached_input_tokens",
+  "cache_write_tokens",
+  "audio_input_tokens",
+  "output_tokens",
+  "reasoning_tokens",
+  "audio_output_tokens",
+  "usage_source",
+  "cost_nano_usd",
+  "price_version",
+  "latency_ms",
+  "time_to_first_token_ms",
+  "attempts",
+  "fallback",
+  "route_reason",
+  "trace_id",
 ] as const;
 
 /** Inserts nothing when the event is there already. */
@@ -112,7 +139,14 @@ function statementsOf(events: readonly UsageEvent[]): Statement[] {
   for (const { request, result, cost } of events) {
     const { usage } = result;
     const hour = request.occurredAtMs - (request.occurredAtMs % HOUR_MS);
-    const key: SqlValue[] = [hour, request.key.id, result.served?.model.provider ?? "", result.served?.model.id ?? "", result.outcome, result.served?.simulated ? 1 : 0];
+    const key: SqlValue[] = [
+      hour,
+      request.key.id,
+      result.served?.model.provider ?? "",
+      result.served?.model.id ?? "",
+      result.outcome,
+      result.served?.simulated ? 1 : 0,
+    ];
     const name = key.join("\n");
     let sums = hours.get(name);
     if (!sums) hours.set(name, (sums = { key, requests: 0, input: 0, output: 0, cost: 0n }));
@@ -121,7 +155,8 @@ function statementsOf(events: readonly UsageEvent[]): Statement[] {
     sums.output += usage.outputTokens + usage.audioOutputTokens;
     sums.cost += cost;
   }
-  for (const { key, requests, input, output, cost } of hours.values()) statements.push({ sql: ADD_TO_HOUR, params: [...key, requests, input, output, cost, events[0]!.eventId] });
+  for (const { key, requests, input, output, cost } of hours.values())
+    statements.push({ sql: ADD_TO_HOUR, params: [...key, requests, input, output, cost, events[0]!.eventId] });
   for (const event of events) statements.push({ sql: INSERT_EVENT, params: columnsOf(event) });
   return statements;
 }
@@ -129,10 +164,35 @@ function statementsOf(events: readonly UsageEvent[]): Statement[] {
 function columnsOf({ eventId, request, routeReason, result, cost, finishedAtMs }: UsageEvent): SqlValue[] {
   const { usage, served } = result;
   return [
-    eventId, request.requestId, request.key.id, request.occurredAtMs, finishedAtMs, request.operation, served?.model.provider ?? null, served?.model.id ?? null,
-    request.requestedModel, request.stream ? 1 : 0, served?.simulated ? 1 : 0, result.outcome, result.status, result.errorCode ?? null,
-    usage.freshInputTokens, usage.cachedInputTokens, usage.cacheWriteTokens, usage.audioInputTokens, usage.outputTokens, usage.reasoningTokens,
-    usage.audioOutputTokens, result.usageSource, cost, served?.model.rates.version ?? null, finishedAtMs - request.occurredAtMs,
-    result.timeToFirstTokenMs ?? null, result.attempts, result.fallback ? 1 : 0, routeReason, request.traceId,
+    eventId,
+    request.requestId,
+    request.key.id,
+    request.occurredAtMs,
+    finishedAtMs,
+    request.operation,
+    served?.model.provider ?? null,
+    served?.model.id ?? null,
+    request.requestedModel,
+    request.stream ? 1 : 0,
+    served?.simulated ? 1 : 0,
+    result.outcome,
+    result.status,
+    result.errorCode ?? null,
+    usage.freshInputTokens,
+    usage.cachedInputTokens,
+    usage.cacheWriteTokens,
+    usage.audioInputTokens,
+    usage.outputTokens,
+    usage.reasoningTokens,
+    usage.audioOutputTokens,
+    result.usageSource,
+    cost,
+    served?.model.rates.version ?? null,
+    finishedAtMs - request.occurredAtMs,
+    result.timeToFirstTokenMs ?? null,
+    result.attempts,
+    result.fallback ? 1 : 0,
+    routeReason,
+    request.traceId,
   ];
 }

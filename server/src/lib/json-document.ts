@@ -48,7 +48,9 @@ export function parseJsonDocument(bytes: Buffer): JsonDocument {
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : "unreadable";
     throw new JsonDocumentError(
-      reason.includes("forbidden prototype") ? "The body has a member named __proto__ or constructor.prototype, which is refused." : `The body is not valid JSON: ${withoutContent(reason)}.`,
+      reason.includes("forbidden prototype")
+        ? "The body has a member named __proto__ or constructor.prototype, which is refused."
+        : `The body is not valid JSON: ${withoutContent(reason)}.`,
     );
   }
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
@@ -74,7 +76,8 @@ export function editJsonDocument(document: JsonDocument, edits: ReadonlyMap<stri
     kept.push(SEPARATOR);
   }
   for (const [key, edit] of edits) {
-    if (edit !== "remove" && "set" in edit && !document.members.has(key)) added.push(`${JSON.stringify(key)}:${JSON.stringify(edit.set)}`);
+    if (edit !== "remove" && "set" in edit && !document.members.has(key))
+      added.push(`${JSON.stringify(key)}:${JSON.stringify(edit.set)}`);
   }
   if (added.length > 0) kept.push(Buffer.from(added.join(",")));
   else kept.pop();
@@ -88,7 +91,9 @@ const SEPARATOR = Buffer.from(",");
 /** V8 quotes a piece of the text in its message; a body may hold secrets, so only the position is kept. */
 function withoutContent(reason: string): string {
   const position = /position (\d+)/.exec(reason)?.[1];
-  return position === undefined ? "it ends too early or has a misplaced character" : `unexpected character at position ${position}`;
+  return position === undefined
+    ? "it ends too early or has a misplaced character"
+    : `unexpected character at position ${position}`;
 }
 
 /** The end of the string whose opening quote stands at `start`, as the index behind its closing quote. */

@@ -34,7 +34,8 @@ export class SseFramer {
     if (start < chunk.length) {
       this.#pending.push(start === 0 ? chunk : chunk.subarray(start));
       this.#pendingBytes += chunk.length - start;
-      if (this.#pendingBytes > this.#maxEventBytes) throw new RangeError(`one event is larger than ${this.#maxEventBytes} bytes`);
+      if (this.#pendingBytes > this.#maxEventBytes)
+        throw new RangeError(`one event is larger than ${this.#maxEventBytes} bytes`);
     }
     return events;
   }
@@ -62,10 +63,14 @@ export function sseData(event: Buffer): string | undefined {
   if (event.length > 5 && event[0] === DATA[0] && event.compare(DATA, 0, 5, 0, 5) === 0) {
     const end = event.indexOf(LF);
     // Nearly every event is one data line and the empty one.
-    if (end >= event.length - 2) return event.toString("utf8", event[5] === 0x20 ? 6 : 5, event[end - 1] === CR ? end - 1 : end);
+    if (end >= event.length - 2)
+      return event.toString("utf8", event[5] === 0x20 ? 6 : 5, event[end - 1] === CR ? end - 1 : end);
   }
   let data: string | undefined;
-  for (const line of event.toString("utf8").replace(/^\uFEFF/, "").split(/\r?\n/)) {
+  for (const line of event
+    .toString("utf8")
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)) {
     if (!line.startsWith("data:")) continue;
     const value = line.slice(line[5] === " " ? 6 : 5);
     data = data === undefined ? value : `${data}\n${value}`;

@@ -19,13 +19,15 @@ export interface ProviderSet {
 /** Where the simulator serves each vendor; given when no provider is configured. */
 export type SimulatedAddresses = Readonly<Record<string, string>>;
 
-const adapters: Readonly<Record<Config["providers"][number]["name"], (options: OpenAiCompatibleOptions) => Provider>> = {
-  openai: createOpenAiCompatible,
-  mistral: createMistral,
-};
+const adapters: Readonly<Record<Config["providers"][number]["name"], (options: OpenAiCompatibleOptions) => Provider>> =
+  {
+    openai: createOpenAiCompatible,
+    mistral: createMistral,
+  };
 
 /** Without any provider's key the gateway needs the simulator in their place. */
-export const needsSimulator = (config: Config): boolean => config.providers.every((provider) => provider.apiKey === undefined);
+export const needsSimulator = (config: Config): boolean =>
+  config.providers.every((provider) => provider.apiKey === undefined);
 
 export function connectProviders(config: Config, simulated: SimulatedAddresses | undefined): ProviderSet {
   const all: ConnectedProvider[] = [];
@@ -35,7 +37,13 @@ export function connectProviders(config: Config, simulated: SimulatedAddresses |
     if (key === undefined) continue;
     const address = simulatedUrl ?? baseUrl;
     all.push({
-      provider: adapters[name]({ name, baseUrl: address, apiKey: key, defaultModel, simulated: simulatedUrl !== undefined }),
+      provider: adapters[name]({
+        name,
+        baseUrl: address,
+        apiKey: key,
+        defaultModel,
+        simulated: simulatedUrl !== undefined,
+      }),
       transport: createTransport({
         provider: name,
         origin: new URL(address).origin,

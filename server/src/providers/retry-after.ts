@@ -19,4 +19,5 @@ export function readRetryAfter(headers: ResponseHeaders, now = Date.now()): numb
 
 const single = (value: string | string[] | undefined): string | undefined => (Array.isArray(value) ? value[0] : value);
 /** Number("") is 0, and an empty header says nothing. */
-const amount = (text: string | undefined): number | undefined => (text !== undefined && /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : undefined);
+const amount = (text: string | undefined): number | undefined =>
+  text !== undefined && /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) : undefined;

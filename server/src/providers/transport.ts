@@ -50,7 +50,15 @@ export function createTransport(options: TransportOptions): Transport {
         const exchange = new Exchange(options.provider, signal, resolve, reject);
         if (signal.aborted) return exchange.stop();
         signal.addEventListener("abort", exchange.stop);
-        pool.dispatch({ method: "POST", path: request.path, headers: { ...request.headers, "content-length": String(request.body.length) }, body: request.body }, exchange);
+        pool.dispatch(
+          {
+            method: "POST",
+            path: request.path,
+            headers: { ...request.headers, "content-length": String(request.body.length) },
+            body: request.body,
+          },
+          exchange,
+        );
       });
     },
     close: () => pool.destroy(),
@@ -75,7 +83,12 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
   #farewell: NodeJS.Timeout | undefined;
   #reader: { resolve: (result: IteratorResult<Buffer>) => void; reject: (error: unknown) => void } | undefined;
 
-  constructor(provider: string, signal: AbortSignal, resolve: (response: UpstreamResponse) => void, reject: (error: unknown) => void) {
+  constructor(
+    provider: string,
+    signal: AbortSignal,
+    resolve: (response: UpstreamResponse) => void,
+    reject: (error: unknown) => void,
+  ) {
     this.#provider = provider;
     this.#signal = signal;
     this.#resolve = resolve;
@@ -186,7 +199,11 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
         return new ProviderError("timeout", "The provider fell silent in the middle of its answer.", info);
       default:
         return this.#answered
-          ? new ProviderError("stream-broken", "The connection to the provider broke in the middle of its answer.", info)
+          ? new ProviderError(
+              "stream-broken",
+              "The connection to the provider broke in the middle of its answer.",
+              info,
+            )
           : new ProviderError("unreachable", "The provider could not be reached.", info);
     }
   }

@@ -18,9 +18,7 @@ export function databasePathOf(url: string): string {
 /** Makes the folder and the file if they are missing, for this user alone, and proves that both can be written. */
 export function prepareDatabaseFile(path: string): void {
   const folder = dirname(path);
-  attempt(`The folder ${folder} for the database cannot be created`, () =>
-    mkdirSync(folder, { recursive: true, mode: 0o700 }),
-  );
+  attempt(`The folder ${folder} for the database cannot be created`, () => makeFolder(folder));
   // The log and its index are made beside the file, so a writable file is not enough.
   attempt(`The folder ${folder} of the database cannot be written to`, () =>
     accessSync(folder, constants.W_OK | constants.X_OK),
@@ -36,6 +34,19 @@ export function prepareDatabaseFile(path: string): void {
     if (existsSync(path)) accessSync(path, constants.R_OK | constants.W_OK);
     else createEmpty(path);
   });
+}
+
+/** Not mkdir's own `recursive`: it never returns where a parent exists and still takes no folder, as in /proc. */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "EEXIST" && statSync(path).isDirectory()) return;
+    if (code !== "ENOENT" || existsSync(dirname(path))) throw error;
+    makeFolder(dirname(path));
+    makeFolder(path);
+  }
 }
 
 function createEmpty(path: string): void {

@@ -15,7 +15,13 @@ export function createLogger(options: { level: LogLevel; pretty: boolean; destin
   if (options.pretty) {
     // A transport writes the level's name itself, and refuses a formatter that does.
     const { formatters: _, ...plain } = settings;
-    return pino({ ...plain, transport: { target: "pino-pretty", options: { colorize: true, translateTime: "HH:MM:ss.l", ignore: "pid,hostname", singleLine: true } } });
+    return pino({
+      ...plain,
+      transport: {
+        target: "pino-pretty",
+        options: { colorize: true, translateTime: "HH:MM:ss.l", ignore: "pid,hostname", singleLine: true },
+      },
+    });
   }
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }

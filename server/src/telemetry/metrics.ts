@@ -24,14 +24,56 @@ export function createMetrics(): Metrics {
   const registers = [registry];
   const metrics: Metrics = {
     registry,
-    httpRequests: new Counter({ name: "brikk_http_requests_total", help: "HTTP requests answered, by route template.", labelNames: ["method", "route", "status"], registers }),
-    requests: new Counter({ name: "brikk_requests_total", help: "Completions and embeddings, by what became of them.", labelNames: ["operation", "provider", "model", "outcome", "stream"], registers }),
-    duration: new Histogram({ name: "brikk_request_duration_seconds", help: "From the parsed request to the settled answer.", labelNames: ["operation", "provider", "stream"], buckets: SECONDS, registers }),
-    firstToken: new Histogram({ name: "brikk_time_to_first_token_seconds", help: "From the parsed request to the first output of a stream.", labelNames: ["provider", "model"], buckets: SECONDS, registers }),
-    tokens: new Counter({ name: "brikk_tokens_total", help: "Tokens by kind: input_fresh, input_cached, input_cache_write, input_audio, output, output_audio.", labelNames: ["provider", "model", "kind"], registers }),
-    costUsd: new Counter({ name: "brikk_cost_usd_total", help: "Cost charged, in USD. For dashboards; the ledger is exact.", labelNames: ["provider", "model"], registers }),
-    attempts: new Counter({ name: "brikk_attempts_total", help: "Upstream calls of requests, by who served last.", labelNames: ["provider", "model"], registers }),
-    fallbacks: new Counter({ name: "brikk_fallbacks_total", help: "Requests that a later candidate served.", labelNames: ["provider", "model"], registers }),
+    httpRequests: new Counter({
+      name: "brikk_http_requests_total",
+      help: "HTTP requests answered, by route template.",
+      labelNames: ["method", "route", "status"],
+      registers,
+    }),
+    requests: new Counter({
+      name: "brikk_requests_total",
+      help: "Completions and embeddings, by what became of them.",
+      labelNames: ["operation", "provider", "model", "outcome", "stream"],
+      registers,
+    }),
+    duration: new Histogram({
+      name: "brikk_request_duration_seconds",
+      help: "From the parsed request to the settled answer.",
+      labelNames: ["operation", "provider", "stream"],
+      buckets: SECONDS,
+      registers,
+    }),
+    firstToken: new Histogram({
+      name: "brikk_time_to_first_token_seconds",
+      help: "From the parsed request to the first output of a stream.",
+      labelNames: ["provider", "model"],
+      buckets: SECONDS,
+      registers,
+    }),
+    tokens: new Counter({
+      name: "brikk_tokens_total",
+      help: "Tokens by kind: input_fresh, input_cached, input_cache_write, input_audio, output, output_audio.",
+      labelNames: ["provider", "model", "kind"],
+      registers,
+    }),
+    costUsd: new Counter({
+      name: "brikk_cost_usd_total",
+      help: "Cost charged, in USD. For dashboards; the ledger is exact.",
+      labelNames: ["provider", "model"],
+      registers,
+    }),
+    attempts: new Counter({
+      name: "brikk_attempts_total",
+      help: "Upstream calls of requests, by who served last.",
+      labelNames: ["provider", "model"],
+      registers,
+    }),
+    fallbacks: new Counter({
+      name: "brikk_fallbacks_total",
+      help: "Requests that a later candidate served.",
+      labelNames: ["provider", "model"],
+      registers,
+    }),
     inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),
   };
   return metrics;

@@ -3,19 +3,40 @@ import { test } from "node:test";
 import { boundInputTokens, inputTexts, readCompletionRequest } from "../../src/completion/completion-request.ts";
 import { parseJsonDocument } from "../../src/lib/json-document.ts";
 
-const chat = (body: object) => readCompletionRequest("chat", parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", messages: [{ role: "user", content: "x" }], ...body }))));
-const embeddings = (body: object) => readCompletionRequest("embeddings", parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", ...body }))));
+const chat = (body: object) =>
+  readCompletionRequest(
+    "chat",
+    parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", messages: [{ role: "user", content: "x" }], ...body }))),
+  );
+const embeddings = (body: object) =>
+  readCompletionRequest("embeddings", parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", ...body }))));
 
 test("what a request leaves out or sets to null has OpenAI's default", () => {
-  for (const body of [{}, { stream: null, stream_options: null, n: null, max_tokens: null, max_completion_tokens: null, models: null }]) {
+  for (const body of [
+    {},
+    { stream: null, stream_options: null, n: null, max_tokens: null, max_completion_tokens: null, models: null },
+  ]) {
     const { stream, wantsUsage, choices, maxOutputTokens, fallbackModels } = chat(body);
-    assert.deepEqual({ stream, wantsUsage, choices, maxOutputTokens, fallbackModels }, { stream: false, wantsUsage: false, choices: 1, maxOutputTokens: undefined, fallbackModels: [] });
+    assert.deepEqual(
+      { stream, wantsUsage, choices, maxOutputTokens, fallbackModels },
+      { stream: false, wantsUsage: false, choices: 1, maxOutputTokens: undefined, fallbackModels: [] },
+    );
   }
 });
 
 test("the limits of a request are read, the newer name of the output limit first", () => {
-  const { choices, maxOutputTokens, wantsUsage, stream, fallbackModels } = chat({ n: 3, max_tokens: 50, max_completion_tokens: 20, stream: true, stream_options: { include_usage: true }, models: ["b", "c"] });
-  assert.deepEqual({ choices, maxOutputTokens, wantsUsage, stream, fallbackModels }, { choices: 3, maxOutputTokens: 20, wantsUsage: true, stream: true, fallbackModels: ["b", "c"] });
+  const { choices, maxOutputTokens, wantsUsage, stream, fallbackModels } = chat({
+    n: 3,
+    max_tokens: 50,
+    max_completion_tokens: 20,
+    stream: true,
+    stream_options: { include_usage: true },
+    models: ["b", "c"],
+  });
+  assert.deepEqual(
+    { choices, maxOutputTokens, wantsUsage, stream, fallbackModels },
+    { choices: 3, maxOutputTokens: 20, wantsUsage: true, stream: true, fallbackModels: ["b", "c"] },
+  );
   assert.equal(chat({ max_tokens: 50 }).maxOutputTokens, 50);
 });
 
@@ -27,13 +48,24 @@ test("every text of the input counts for an estimate, a picture's bytes do not",
   const request = chat({
     messages: [
       { role: "system", content: "be brief" },
-      { role: "user", content: [{ type: "text", text: "what is this?" }, { type: "image_url", image_url: { url: "data:image/png;base64,AAAABBBB" } }] },
-      { role: "assistant", content: null, tool_calls: [{ id: "call_1", type: "function", function: { name: "look", arguments: '{"a":1}' } }] },
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "what is this?" },
+          { type: "image_url", image_url: { url: "data:image/png;base64,AAAABBBB" } },
+        ],
+      },
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ id: "call_1", type: "function", function: { name: "look", arguments: '{"a":1}' } }],
+      },
     ],
     tools: [{ type: "function", function: { name: "look", description: "looks closely" } }],
   });
   const texts = inputTexts(request).join("\n");
-  for (const expected of ["be brief", "what is this?", "look", '{"a":1}', "looks closely"]) assert.ok(texts.includes(expected), expected);
+  for (const expected of ["be brief", "what is this?", "look", '{"a":1}', "looks closely"])
+    assert.ok(texts.includes(expected), expected);
   assert.ok(!texts.includes("AAAABBBB"));
   assert.deepEqual(inputTexts(embeddings({ input: ["a", "b"] })), ["a", "b"]);
   assert.deepEqual(inputTexts(embeddings({ input: [[1, 2], [3]] })), []);
@@ -42,7 +74,9 @@ test("every text of the input counts for an estimate, a picture's bytes do not",
 test("the bound of the input is its bytes, and a picture counts with the most that a vendor documents", () => {
   const plain = chat({ messages: [{ role: "user", content: "日本" }] });
   assert.equal(boundInputTokens(plain), plain.document.bytes.length);
-  const picture = chat({ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "https://example.com/a.png" } }] }] });
+  const picture = chat({
+    messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "https://example.com/a.png" } }] }],
+  });
   assert.ok(boundInputTokens(picture) >= picture.document.bytes.length + 40_000);
   const odd = chat({ messages: [{ role: "user", content: [null, { type: "text", text: "x" }] }] });
   assert.equal(boundInputTokens(odd), odd.document.bytes.length);

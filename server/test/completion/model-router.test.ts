@@ -7,11 +7,20 @@ import { createOpenAiCompatible } from "../../src/providers/openai-compatible/op
 import type { ConnectedProvider, ProviderSet } from "../../src/providers/provider-set.ts";
 import type { Transport } from "../../src/providers/transport.ts";
 
-const noTransport: Transport = { send: () => Promise.reject(new Error("a router calls nobody")), close: () => Promise.resolve() };
+const noTransport: Transport = {
+  send: () => Promise.reject(new Error("a router calls nobody")),
+  close: () => Promise.resolve(),
+};
 
 function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
   const all: ConnectedProvider[] = Object.entries(defaults).map(([name, defaultModel]) => ({
-    provider: createOpenAiCompatible({ name, defaultModel, baseUrl: "http://127.0.0.1:1/v1", apiKey: "none", simulated: true }),
+    provider: createOpenAiCompatible({
+      name,
+      defaultModel,
+      baseUrl: "http://127.0.0.1:1/v1",
+      apiKey: "none",
+      simulated: true,
+    }),
     transport: noTransport,
   }));
   return { all, find: (name) => all.find(({ provider }) => provider.name === name), close: () => Promise.resolve() };
@@ -20,7 +29,10 @@ function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
 const routerOver = (defaults: Readonly<Record<string, string>>, overrides: readonly PriceOverride[] = []) =>
   createModelRouter({
     providers: providerSet(defaults),
-    catalogue: ((catalogue) => () => catalogue)(buildModelCatalogue({ overrides, now: () => Date.UTC(2026, 10, 23) })),
+    catalogue: (
+      (catalogue) => () =>
+        catalogue
+    )(buildModelCatalogue({ overrides, now: () => Date.UTC(2026, 10, 23) })),
     languages: { es: "mistral", en: "openai", ja: "openai" },
   });
 const both = { openai: "gpt-4o-mini", mistral: "mistral-small-latest" };
@@ -40,22 +52,38 @@ test("several models named by the caller are asked in the caller's order", () =>
 });
 
 test("a model that nobody offers is model_not_found, wherever in the list it stands", () => {
-  for (const names of [["no-such-model"], ["gpt-4o", "no-such-model"], ["nowhere/gpt-4o"], ["/gpt-4o"]] as [string, ...string[]][]) assert.throws(() => routerOver(both).byName(names), coded("model_not_found"), names.join());
+  for (const names of [["no-such-model"], ["gpt-4o", "no-such-model"], ["nowhere/gpt-4o"], ["/gpt-4o"]] as [
+    string,
+    ...string[],
+  ][])
+    assert.throws(() => routerOver(both).byName(names), coded("model_not_found"), names.join());
 });
 
 test("a provider's model without a price is refused, never free", () => {
   assert.throws(() => routerOver(both).byName(["openai/made-up-tomorrow"]), coded("model_price_unknown"));
-  assert.throws(() => routerOver({ openai: "made-up-tomorrow" }).byWish({ preference: "auto" }), coded("model_price_unknown"));
+  assert.throws(
+    () => routerOver({ openai: "made-up-tomorrow" }).byWish({ preference: "auto" }),
+    coded("model_price_unknown"),
+  );
 });
 
 test("a price of the operator's makes a model known", () => {
-  const override: PriceOverride = { provider: "openai", model: "made-up-tomorrow", kind: "chat", inputUsdPerMillion: "1", outputUsdPerMillion: "2", source: "test", asOf: "2026-11-01" };
+  const override: PriceOverride = {
+    provider: "openai",
+    model: "made-up-tomorrow",
+    kind: "chat",
+    inputUsdPerMillion: "1",
+    outputUsdPerMillion: "2",
+    source: "test",
+    asOf: "2026-11-01",
+  };
   assert.deepEqual(named(routerOver(both, [override]).byName(["made-up-tomorrow"])), ["openai/made-up-tomorrow"]);
 });
 
 test("brikk/* asks every configured provider's default model; another word behind the slash is refused", () => {
   const router = routerOver(both);
-  for (const name of ["brikk/auto", "brikk/cheap", "brikk/quality"]) assert.equal(router.byName([name]).candidates.length, 2);
+  for (const name of ["brikk/auto", "brikk/cheap", "brikk/quality"])
+    assert.equal(router.byName([name]).candidates.length, 2);
   assert.throws(() => router.byName(["brikk/fastest"]), coded("model_not_found"));
 });
 
@@ -82,13 +110,22 @@ for (const [language, first] of languages) {
 }
 
 test("a policy puts its provider first; one that is not configured is the caller's mistake", () => {
-  assert.equal(routerOver(both).byWish({ preference: "cheap", provider: "mistral", language: "en" }).candidates[0].connected.provider.name, "mistral");
+  assert.equal(
+    routerOver(both).byWish({ preference: "cheap", provider: "mistral", language: "en" }).candidates[0].connected
+      .provider.name,
+    "mistral",
+  );
   assert.throws(() => routerOver(both).byWish({ preference: "auto", provider: "nobody" }), coded("invalid_request"));
-  assert.throws(() => routerOver({ openai: "gpt-4o-mini" }).byWish({ preference: "auto", provider: "nobody" }), coded("invalid_request"));
+  assert.throws(
+    () => routerOver({ openai: "gpt-4o-mini" }).byWish({ preference: "auto", provider: "nobody" }),
+    coded("invalid_request"),
+  );
 });
 
 test("a language whose provider is not configured goes to the one that is", () => {
-  assert.deepEqual(named(routerOver({ openai: "gpt-4o-mini" }).byWish({ preference: "auto", language: "es" })), ["openai/gpt-4o-mini"]);
+  assert.deepEqual(named(routerOver({ openai: "gpt-4o-mini" }).byWish({ preference: "auto", language: "es" })), [
+    "openai/gpt-4o-mini",
+  ]);
 });
 
 test("without any provider the answer is no_provider_available", () => {

@@ -4,7 +4,8 @@ import { callersError } from "../../src/completion/provider-fault.ts";
 import { BrikkError } from "../../src/errors.ts";
 import { ProviderError, type ProviderFault, type ProviderFaultInfo } from "../../src/providers/provider.ts";
 
-const fault = (kind: ProviderFault, info: Partial<ProviderFaultInfo> = {}): BrikkError => callersError(new ProviderError(kind, "internal words", { provider: "acme", ...info }));
+const fault = (kind: ProviderFault, info: Partial<ProviderFaultInfo> = {}): BrikkError =>
+  callersError(new ProviderError(kind, "internal words", { provider: "acme", ...info }));
 
 const table: readonly [ProviderFault, string, number][] = [
   ["credentials", "provider_credentials_rejected", 502],
@@ -26,9 +27,22 @@ for (const [kind, code, status] of table) {
 }
 
 test("the caller's own mistake keeps the vendor's status, message, code, type and param", () => {
-  const error = fault("refused", { status: 422, vendorMessage: "n is too large", vendorCode: "too_large", vendorType: "invalid_request_error", param: "n" });
+  const error = fault("refused", {
+    status: 422,
+    vendorMessage: "n is too large",
+    vendorCode: "too_large",
+    vendorType: "invalid_request_error",
+    param: "n",
+  });
   assert.equal(error.status, 422);
-  assert.deepEqual(error.body("r").error, { message: "n is too large", type: "invalid_request_error", code: "too_large", param: "n", request_id: "r", details: { provider: "acme", fault: "refused", provider_status: 422 } });
+  assert.deepEqual(error.body("r").error, {
+    message: "n is too large",
+    type: "invalid_request_error",
+    code: "too_large",
+    param: "n",
+    request_id: "r",
+    details: { provider: "acme", fault: "refused", provider_status: 422 },
+  });
 });
 
 test("a refusal without words still says who refused", () => {

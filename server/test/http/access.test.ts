@@ -67,7 +67,12 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a key t
   const { secret } = await strict.createKey();
   const mistyped = `${secret.slice(0, -1)}${secret.endsWith("0") ? "1" : "0"}`;
   for (const route of routes.filter((one) => !isOpen(one))) {
-    for (const headers of [{ authorization: `Bearer ${mistyped}` }, { "x-brikk-api-key": mistyped }, { authorization: "Basic YTpi" }, { authorization: "Bearer sk-another-service" }]) {
+    for (const headers of [
+      { authorization: `Bearer ${mistyped}` },
+      { "x-brikk-api-key": mistyped },
+      { authorization: "Basic YTpi" },
+      { authorization: "Bearer sk-another-service" },
+    ]) {
       const response = await call(route, headers);
       assert.equal(response.status, 401, `${route.method} ${route.path}`);
       assert.equal((await response.text()).includes(mistyped), false);
@@ -86,7 +91,8 @@ test("the open routes ask for no key and count against no limit", async () => {
 
 test("every call of a provider has its usage event, whatever the route; and only the routes known to call one do", async () => {
   const { id, secret } = await strict.createKey();
-  const asked = (): number => Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
+  const asked = (): number =>
+    Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
   const callers: string[] = [];
   for (const route of routes) {
     const callsBefore = asked();
@@ -107,7 +113,12 @@ test("every call of a provider has its usage event, whatever the route; and only
     assert.equal(rows[0]?.["request_id"], response.headers.get("x-request-id"));
     assert.ok(Number(rows[0]?.["cost_nano_usd"]) > 0, name);
   }
-  assert.deepEqual(callers.sort(), Object.keys(BODIES).map((path) => `POST ${path}`).sort());
+  assert.deepEqual(
+    callers.sort(),
+    Object.keys(BODIES)
+      .map((path) => `POST ${path}`)
+      .sort(),
+  );
 });
 
 test("every route behind the door counts against the key's limit, and the refusal says so in its headers", async () => {
@@ -125,10 +136,21 @@ test("every route behind the door counts against the key's limit, and the refusa
 });
 
 test("with BRIKK_REQUIRE_AUTH=false callers without a key share one that is named, limited, capped and metered", async () => {
-  const brikk = await startGateway({ environment: { BRIKK_REQUIRE_AUTH: "false", BRIKK_RATE_LIMIT_PER_MIN: "4", BRIKK_DEFAULT_HARD_CAP_USD: "2", BRIKK_DEFAULT_SOFT_CAP_USD: "1" } });
+  const brikk = await startGateway({
+    environment: {
+      BRIKK_REQUIRE_AUTH: "false",
+      BRIKK_RATE_LIMIT_PER_MIN: "4",
+      BRIKK_DEFAULT_HARD_CAP_USD: "2",
+      BRIKK_DEFAULT_SOFT_CAP_USD: "1",
+    },
+  });
   try {
     const chat = (headers: Record<string, string>): Promise<Response> =>
-      fetch(`${brikk.url}/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(BODIES["/v1/chat/completions"]) });
+      fetch(`${brikk.url}/v1/chat/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json", ...headers },
+        body: JSON.stringify(BODIES["/v1/chat/completions"]),
+      });
     const me = (await (await fetch(`${brikk.url}/keys/me`)).json()) as Record<string, unknown>;
     assert.equal(me["anonymous"], true);
     assert.equal(me["hard_cap_usd"], 2);
@@ -154,11 +176,18 @@ test("a revoked or expired key is refused with its own code on every closed rout
   const { id, secret } = await strict.createKey();
   const expired = await strict.createKey({ expiresAtMs: Date.now() - 1 });
   await createKeyStore({ database: strict.gateway.database, clock: strict.gateway.clock }).revoke(id);
-  for (const [key, code] of [[secret, "key_revoked"], [expired.secret, "key_expired"]] as const) {
+  for (const [key, code] of [
+    [secret, "key_revoked"],
+    [expired.secret, "key_expired"],
+  ] as const) {
     for (const route of routes.filter((one) => !isOpen(one) && one.method !== "HEAD")) {
       const response = await call(route, { authorization: `Bearer ${key}` });
       assert.equal(response.status, 401);
-      assert.equal(((await response.json()) as { error: { code: string } }).error.code, code, `${route.method} ${route.path}`);
+      assert.equal(
+        ((await response.json()) as { error: { code: string } }).error.code,
+        code,
+        `${route.method} ${route.path}`,
+      );
     }
   }
 });

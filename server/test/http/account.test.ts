@@ -15,19 +15,24 @@ const get = async (path: string, secret: string): Promise<Record<string, unknown
   return (await response.json()) as Record<string, unknown>;
 };
 
-const chat = async (secret: string, body: object = {}): Promise<{ prompt_tokens: number; completion_tokens: number; total_tokens: number }> => {
+const chat = async (
+  secret: string,
+  body: object = {},
+): Promise<{ prompt_tokens: number; completion_tokens: number; total_tokens: number }> => {
   const response = await fetch(`${brikk.url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify({ model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello there" }], ...body }),
   });
   assert.equal(response.status, 200);
-  return ((await response.json()) as { usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number } }).usage;
+  return (
+    (await response.json()) as { usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number } }
+  ).usage;
 };
 
 const sumOf = async (keyId: string): Promise<number> => {
   const [row] = await brikk.all(`select sum(cost_nano_usd) as cost from usage_events where key_id = '${keyId}'`);
-  return usdNumber(nanoUsd(BigInt(row?.["cost"] as bigint)));
+  return usdNumber(nanoUsd(row?.["cost"] as bigint));
 };
 
 const NOTHING = { cost_usd: 0, requests: 0, tokens: 0 };
@@ -68,14 +73,24 @@ test("a request that failed or was refused counts and costs nothing", async () =
   const { secret } = await brikk.createKey();
   brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 500 } });
   for (const model of ["gpt-4o-mini", "no-such-model"]) {
-    await fetch(`${brikk.url}/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${secret}` }, body: JSON.stringify({ model, messages: [{ role: "user", content: "Hello" }] }) });
+    await fetch(`${brikk.url}/v1/chat/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+      body: JSON.stringify({ model, messages: [{ role: "user", content: "Hello" }] }),
+    });
   }
   assert.deepEqual((await get("/usage/me", secret))["today"], { cost_usd: 0, requests: 2, tokens: 0 });
 });
 
 test("/keys/me says what the key is and never a secret", async () => {
   const expiresAtMs = clock.now() + 86_400_000;
-  const { id, secret } = await brikk.createKey({ name: "demo", softCap: nanoUsd(250_000_000n), hardCap: nanoUsd(500_000_000n), rateLimitPerMin: 7, expiresAtMs });
+  const { id, secret } = await brikk.createKey({
+    name: "demo",
+    softCap: nanoUsd(250_000_000n),
+    hardCap: nanoUsd(500_000_000n),
+    rateLimitPerMin: 7,
+    expiresAtMs,
+  });
   assert.deepEqual(await get("/keys/me", secret), {
     key_id: id,
     name: "demo",
@@ -91,7 +106,12 @@ test("/keys/me says what the key is and never a secret", async () => {
 
 test("/keys/me shows the settings' defaults where the key has no limits of its own", async () => {
   const { secret } = await brikk.createKey();
-  const { soft_cap_usd: soft, hard_cap_usd: hard, rate_limit_per_min: limit, expires_at: expiresAt } = await get("/keys/me", secret);
+  const {
+    soft_cap_usd: soft,
+    hard_cap_usd: hard,
+    rate_limit_per_min: limit,
+    expires_at: expiresAt,
+  } = await get("/keys/me", secret);
   assert.deepEqual([soft, hard, limit, expiresAt], [1_000, 1_000, 100_000, null]);
 });
 

@@ -15,7 +15,11 @@ interface AgentAnswer {
   readonly request_id: string;
   readonly latency_ms: number;
   readonly fallback: boolean;
-  readonly route: { readonly reason: string; readonly language: string | null; readonly candidates: readonly { provider: string; model: string }[] };
+  readonly route: {
+    readonly reason: string;
+    readonly language: string | null;
+    readonly candidates: readonly { provider: string; model: string }[];
+  };
 }
 
 interface Refusal {
@@ -23,7 +27,11 @@ interface Refusal {
 }
 
 const post = (agent: string, body: object): Promise<Response> =>
-  fetch(`${brikk.url}/agents/${agent}/chat`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${key.secret}` }, body: JSON.stringify(body) });
+  fetch(`${brikk.url}/agents/${agent}/chat`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${key.secret}` },
+    body: JSON.stringify(body),
+  });
 
 const ask = async (agent: string, body: object): Promise<AgentAnswer> => {
   const response = await post(agent, body);
@@ -40,10 +48,22 @@ const refusal = async (status: number, agent: string, body: object): Promise<Ref
 
 const lastRow = async () => (await brikk.events()).at(-1)!;
 
-for (const [agent, model] of [["openai", "gpt-4o-mini"], ["mistral", "mistral-small-latest"]] as const) {
+for (const [agent, model] of [
+  ["openai", "gpt-4o-mini"],
+  ["mistral", "mistral-small-latest"],
+] as const) {
   test(`/agents/${agent}/chat answers in exactly its shape, with the ledger's cost and usage`, async () => {
     const answer = await ask(agent, { message: "Why is the sky blue?" });
-    assert.deepEqual(Object.keys(answer).sort(), ["cost_usd", "fallback", "latency_ms", "message", "model", "provider", "request_id", "usage"]);
+    assert.deepEqual(Object.keys(answer).sort(), [
+      "cost_usd",
+      "fallback",
+      "latency_ms",
+      "message",
+      "model",
+      "provider",
+      "request_id",
+      "usage",
+    ]);
     const row = await lastRow();
     assert.equal(answer.provider, agent);
     assert.equal(answer.model, model);
@@ -56,15 +76,26 @@ for (const [agent, model] of [["openai", "gpt-4o-mini"], ["mistral", "mistral-sm
     assert.equal(answer.usage.prompt_tokens, Number(row["fresh_input_tokens"]) + Number(row["cached_input_tokens"]));
     assert.equal(answer.usage.total_tokens, answer.usage.prompt_tokens + answer.usage.completion_tokens);
     const usage = brikk.simulator.served.list(1)[0]!.usage;
-    assert.deepEqual([answer.usage.prompt_tokens, answer.usage.completion_tokens], [usage.promptTokens, usage.completionTokens]);
+    assert.deepEqual(
+      [answer.usage.prompt_tokens, answer.usage.completion_tokens],
+      [usage.promptTokens, usage.completionTokens],
+    );
   });
 }
 
 test("a language asks for the answer in it, system and meta are taken, and meta does not reach the model", async () => {
   const plain = await ask("openai", { message: "Tell me of the sea", language: "es" });
-  const noted = await ask("openai", { message: "Tell me of the sea", language: "es", meta: { ticket: "T-1", urgent: true } });
+  const noted = await ask("openai", {
+    message: "Tell me of the sea",
+    language: "es",
+    meta: { ticket: "T-1", urgent: true },
+  });
   assert.equal(noted.usage.prompt_tokens, plain.usage.prompt_tokens);
-  const instructed = await ask("openai", { message: "Tell me of the sea", language: "es", system: "You are a sailor of many years." });
+  const instructed = await ask("openai", {
+    message: "Tell me of the sea",
+    language: "es",
+    system: "You are a sailor of many years.",
+  });
   assert.ok(instructed.usage.prompt_tokens > plain.usage.prompt_tokens);
 });
 
@@ -85,7 +116,17 @@ const routes = [
 for (const [name, body, provider, language] of routes) {
   test(`route: ${name}`, async () => {
     const answer = await ask("route", body);
-    assert.deepEqual(Object.keys(answer).sort(), ["cost_usd", "fallback", "latency_ms", "message", "model", "provider", "request_id", "route", "usage"]);
+    assert.deepEqual(Object.keys(answer).sort(), [
+      "cost_usd",
+      "fallback",
+      "latency_ms",
+      "message",
+      "model",
+      "provider",
+      "request_id",
+      "route",
+      "usage",
+    ]);
     assert.equal(answer.provider, provider);
     assert.equal(answer.route.language, language);
     assert.equal(answer.route.reason, `language ${language.split("-")[0]}`);
@@ -104,9 +145,16 @@ test("route: a language that no provider is preferred for goes to the first conf
 test("route: cheap goes to the cheaper default model and quality to the better, whatever the language", async () => {
   const dear = await startGateway({ environment: { OPENAI_MODEL: "gpt-4o", MISTRAL_MODEL: "mistral-small-latest" } });
   try {
-    for (const [hint, provider] of [["cheap", "mistral"], ["quality", "openai"]] as const) {
+    for (const [hint, provider] of [
+      ["cheap", "mistral"],
+      ["quality", "openai"],
+    ] as const) {
       for (const language of ["es", "en"]) {
-        const response = await fetch(`${dear.url}/agents/route/chat`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ message: "Hello", hint, language }) });
+        const response = await fetch(`${dear.url}/agents/route/chat`, {
+          method: "POST",
+          headers: { "content-type": "application/json" },
+          body: JSON.stringify({ message: "Hello", hint, language }),
+        });
         const answer = (await response.json()) as AgentAnswer;
         assert.equal(answer.provider, provider, `${hint} ${language}`);
         assert.match(answer.route.reason, hint === "cheap" ? /cheapest/ : /quality/);
@@ -126,7 +174,14 @@ test("route: a policy wins over hint and language; one that is no provider is re
   assert.equal(error.param, "policy");
 });
 
-for (const fault of [{ kind: "status", status: 503 }, { kind: "status", status: 429 }, { kind: "reset" }, { kind: "cut", afterTokens: 2 }, { kind: "unusable-body", body: "html" }, { kind: "quota" }] as const) {
+for (const fault of [
+  { kind: "status", status: 503 },
+  { kind: "status", status: 429 },
+  { kind: "reset" },
+  { kind: "cut", afterTokens: 2 },
+  { kind: "unusable-body", body: "html" },
+  { kind: "quota" },
+] as const) {
   test(`route: when the first fails (${Object.values(fault).join(" ")}) the other serves, and answer, header, ledger say so`, async () => {
     brikk.simulator.faults.set({ vendor: "mistral", count: 1, fault });
     const response = await post("route", { message: "Hello", language: "es" });
@@ -136,7 +191,10 @@ for (const fault of [{ kind: "status", status: 503 }, { kind: "status", status: 
     assert.equal(answer.fallback, true);
     assert.equal(response.headers.get("x-brikk-fallback"), "true");
     assert.equal(response.headers.get("x-brikk-provider"), "openai");
-    assert.deepEqual(answer.route.candidates.map(({ provider }) => provider), ["mistral", "openai"]);
+    assert.deepEqual(
+      answer.route.candidates.map(({ provider }) => provider),
+      ["mistral", "openai"],
+    );
     const row = await lastRow();
     assert.equal(row["provider"], "openai");
     assert.equal(Number(row["fallback"]), 1);
@@ -169,7 +227,17 @@ test("a named agent is never swapped for another when it fails", async () => {
 });
 
 test("a mistake of the caller's own is not routed around", async () => {
-  brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 400, body: { error: { message: "content refused", type: "invalid_request_error", code: "content_filter", param: null } } } });
+  brikk.simulator.faults.set({
+    vendor: "openai",
+    count: 1,
+    fault: {
+      kind: "status",
+      status: 400,
+      body: {
+        error: { message: "content refused", type: "invalid_request_error", code: "content_filter", param: null },
+      },
+    },
+  });
   const before = brikk.simulator.served.totals().mistral.requests;
   const error = await refusal(400, "route", { message: "Hello", language: "en" });
   assert.equal(error.code, "content_filter");
@@ -179,7 +247,13 @@ test("a mistake of the caller's own is not routed around", async () => {
 
 test("an unknown agent is 404, and a faulty message 400 that names the part", async () => {
   assert.equal((await refusal(404, "nobody", { message: "Hello" })).code, "not_found");
-  for (const [body, param] of [[{}, "message"], [{ message: "" }, "message"], [{ message: 7 }, "message"], [{ message: "Hello", language: "not a tag" }, "language"], [{ message: "Hello", hint: "fast" }, "hint"]] as const) {
+  for (const [body, param] of [
+    [{}, "message"],
+    [{ message: "" }, "message"],
+    [{ message: 7 }, "message"],
+    [{ message: "Hello", language: "not a tag" }, "language"],
+    [{ message: "Hello", hint: "fast" }, "hint"],
+  ] as const) {
     const error = await refusal(400, "route", body);
     assert.equal(error.code, "invalid_request");
     assert.equal(error.param, param);

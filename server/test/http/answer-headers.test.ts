@@ -9,7 +9,11 @@ after(() => brikk.close());
 const CHAT = { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello there" }] };
 
 function chat(secret: string, headers: Record<string, string> = {}, body: object = CHAT): Promise<Response> {
-  return fetch(`${brikk.url}/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json", "x-brikk-api-key": secret, ...headers }, body: JSON.stringify(body) });
+  return fetch(`${brikk.url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-brikk-api-key": secret, ...headers },
+    body: JSON.stringify(body),
+  });
 }
 
 test("an answer names who served, what it cost and where the key stands, in the ledger's own numbers", async () => {
@@ -81,7 +85,10 @@ test("rate-limit headers, customary and IETF's, count down and agree with each o
   const { error } = (await refused.json()) as { error: { code: string; details: Record<string, unknown> } };
   assert.equal(refused.status, 429);
   assert.equal(error.code, "rate_limit_exceeded");
-  assert.deepEqual({ ...error.details, reset_seconds: 0 }, { scope: "key", window: "minute", limit: 3, remaining: 0, reset_seconds: 0 });
+  assert.deepEqual(
+    { ...error.details, reset_seconds: 0 },
+    { scope: "key", window: "minute", limit: 3, remaining: 0, reset_seconds: 0 },
+  );
   const wait = Number(refused.headers.get("retry-after"));
   assert.ok(wait >= 1 && wait <= 20, "one request every 20 s comes back");
 });
@@ -92,7 +99,11 @@ test("a sane request id is kept, in the answer, in the error and in the ledger; 
   await kept.arrayBuffer();
   assert.equal(kept.headers.get("x-request-id"), "my-request.42:a_b");
   assert.equal((await brikk.events()).at(-1)?.["request_id"], "my-request.42:a_b");
-  const failed = await chat(secret, { "x-request-id": "my-error" }, { model: "no-such-model", messages: CHAT.messages });
+  const failed = await chat(
+    secret,
+    { "x-request-id": "my-error" },
+    { model: "no-such-model", messages: CHAT.messages },
+  );
   assert.equal(((await failed.json()) as { error: { request_id: string } }).error.request_id, "my-error");
   for (const insane of ["", "with space", "x".repeat(129), "a/b", "ünïcode", "<script>", "a;b"]) {
     const response = await chat(secret, { "x-request-id": insane });
@@ -111,7 +122,11 @@ test("a caller's trace goes on with a span of the gateway's own, and the ledger 
   assert.match(span ?? "", /^[0-9a-f]{16}$/);
   assert.notEqual(span, "00f067aa0ba902b7");
   assert.equal((await brikk.events()).at(-1)?.["trace_id"], traceId);
-  for (const broken of ["00-zz-00-01", `00-${"0".repeat(32)}-00f067aa0ba902b7-01`, `ff-${traceId}-00f067aa0ba902b7-01`]) {
+  for (const broken of [
+    "00-zz-00-01",
+    `00-${"0".repeat(32)}-00f067aa0ba902b7-01`,
+    `ff-${traceId}-00f067aa0ba902b7-01`,
+  ]) {
     const response = await chat(secret, { traceparent: broken });
     await response.arrayBuffer();
     assert.match(response.headers.get("traceparent") ?? "", /^00-[0-9a-f]{32}-[0-9a-f]{16}-00$/);
@@ -122,8 +137,16 @@ test("a caller's trace goes on with a span of the gateway's own, and the ledger 
 test("the body of a plain answer is the provider's, byte for byte", async () => {
   const { secret } = await brikk.createKey();
   const body = { model: "text-embedding-3-small", input: "bytes" };
-  const through = await fetch(`${brikk.url}/v1/embeddings`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${secret}` }, body: JSON.stringify(body) });
-  const direct = await fetch(`${brikk.simulator.openaiBaseUrl}/embeddings`, { method: "POST", headers: { "content-type": "application/json", authorization: "Bearer any" }, body: JSON.stringify(body) });
+  const through = await fetch(`${brikk.url}/v1/embeddings`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
+    body: JSON.stringify(body),
+  });
+  const direct = await fetch(`${brikk.simulator.openaiBaseUrl}/embeddings`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: "Bearer any" },
+    body: JSON.stringify(body),
+  });
   assert.deepEqual(Buffer.from(await through.arrayBuffer()), Buffer.from(await direct.arrayBuffer()));
 });
 
@@ -131,5 +154,6 @@ test("a provider's own headers and connection details do not leak to the caller"
   const { secret } = await brikk.createKey();
   const response = await chat(secret);
   await response.arrayBuffer();
-  for (const name of ["openai-organization", "openai-version", "openai-processing-ms", "x-ratelimit-limit-requests"]) assert.equal(response.headers.get(name), null, name);
+  for (const name of ["openai-organization", "openai-version", "openai-processing-ms", "x-ratelimit-limit-requests"])
+    assert.equal(response.headers.get(name), null, name);
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { ConfigError, loadConfig, loadConfigFile, settings } from "../../src/config.ts";
+import { ConfigError, loadConfig, loadConfigFile, type settings } from "../../src/config.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "brikk-config-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -34,8 +34,14 @@ test("without any setting the defaults of the documentation hold, frozen", () =>
   assert.equal(config.defaultHardCap, 10_000_000_000n);
   assert.equal(config.rateLimitPerMin, 60);
   assert.equal(config.providerTimeoutMs, 30_000);
-  assert.deepEqual([config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs], [5_000, 10_000, 15_000]);
-  assert.deepEqual(config.providers.map(({ defaultModel }) => defaultModel), ["gpt-4o-mini", "mistral-small-latest"]);
+  assert.deepEqual(
+    [config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs],
+    [5_000, 10_000, 15_000],
+  );
+  assert.deepEqual(
+    config.providers.map(({ defaultModel }) => defaultModel),
+    ["gpt-4o-mini", "mistral-small-latest"],
+  );
   assert.equal(config.logLevel, "info");
   assert.ok(Object.isFrozen(config));
 });
@@ -66,11 +72,18 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
 };
 
 test("all faults are reported at once, each with its variable, and those of secrets without their value", () => {
-  const faults = faultsOf(REFUSED as Record<string, string>);
-  for (const name of Object.keys(REFUSED)) assert.ok(faults.some((fault) => fault.startsWith(name)), name);
+  const faults = faultsOf(REFUSED);
+  for (const name of Object.keys(REFUSED))
+    assert.ok(
+      faults.some((fault) => fault.startsWith(name)),
+      name,
+    );
   assert.ok(!faults.join().includes("with space") && !faults.join().includes("ключ"));
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
-    assert.match(faults.find((fault) => fault.startsWith(name)) ?? "", new RegExp(`^${name} is "${REFUSED[name]}"; accepted is .+\\.$`));
+    assert.match(
+      faults.find((fault) => fault.startsWith(name)) ?? "",
+      new RegExp(`^${name} is "${REFUSED[name]}"; accepted is .+\\.$`),
+    );
   }
   assert.match(new ConfigError(faults).message, /^Brikk cannot start, \d+ settings are wrong:\n {2}- /);
 });
@@ -83,14 +96,22 @@ for (const [name, value] of Object.entries(REFUSED)) {
 }
 
 test("production, and any address that others can reach, ask for keys or for the word that none are meant", () => {
-  for (const environment of [{ NODE_ENV: "production" }, { HOST: "0.0.0.0" }, { HOST: "::" }, { HOST: "192.168.1.4" }, { HOST: "127.evil.example" }, { HOST: "localhost.evil.example" }]) {
-    const faults = faultsOf(environment as unknown as Record<string, string>);
+  for (const environment of [
+    { NODE_ENV: "production" },
+    { HOST: "0.0.0.0" },
+    { HOST: "::" },
+    { HOST: "192.168.1.4" },
+    { HOST: "127.evil.example" },
+    { HOST: "localhost.evil.example" },
+  ]) {
+    const faults = faultsOf(environment);
     assert.equal(faults.length, 1);
     assert.match(faults[0]!, /BRIKK_REQUIRE_AUTH.*BRIKK_ALLOW_ANONYMOUS/);
     assert.equal(loadConfig({ ...environment, BRIKK_REQUIRE_AUTH: "true" }).requireAuth, true);
     assert.equal(loadConfig({ ...environment, BRIKK_ALLOW_ANONYMOUS: "true" }).requireAuth, false);
   }
-  for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"]) assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+  for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
+    assert.equal(loadConfig({ HOST: host }).requireAuth, false);
 });
 
 test("a soft cap above the hard cap is refused, an equal one is not", () => {
@@ -105,12 +126,21 @@ test("blank settings are as if they were not there", () => {
 });
 
 test("a config file gives prices; a faulty one is refused whole, with every fault and its place", () => {
-  const good = configFile("prices:\n  - provider: openai\n    model: my-model\n    input_usd_per_million: 0.5\n    output_usd_per_million: '1.25'\n");
-  assert.deepEqual(loadConfig({ BRIKK_CONFIG: good }).prices, [{ provider: "openai", model: "my-model", input_usd_per_million: "0.5", output_usd_per_million: "1.25" }]);
-  const bad = configFile("prices:\n  - provider: openai\n    model: ''\n    input_usd_per_million: -1\n    surprise: 1\n");
+  const good = configFile(
+    "prices:\n  - provider: openai\n    model: my-model\n    input_usd_per_million: 0.5\n    output_usd_per_million: '1.25'\n",
+  );
+  assert.deepEqual(loadConfig({ BRIKK_CONFIG: good }).prices, [
+    { provider: "openai", model: "my-model", input_usd_per_million: "0.5", output_usd_per_million: "1.25" },
+  ]);
+  const bad = configFile(
+    "prices:\n  - provider: openai\n    model: ''\n    input_usd_per_million: -1\n    surprise: 1\n",
+  );
   assert.throws(
     () => loadConfigFile(bad),
-    (error: unknown) => error instanceof ConfigError && error.faults.length >= 3 && error.faults.every((fault) => fault.includes("prices.0")),
+    (error: unknown) =>
+      error instanceof ConfigError &&
+      error.faults.length >= 3 &&
+      error.faults.every((fault) => fault.includes("prices.0")),
   );
   assert.throws(() => loadConfigFile(configFile("prices: [")), ConfigError);
   assert.ok(faultsOf({ BRIKK_CONFIG: bad, PORT: "x" }).length >= 4, "together with the faults of the environment");

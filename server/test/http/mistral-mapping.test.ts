@@ -14,7 +14,11 @@ const listener = createServer((request, response) => {
   request.on("end", () => {
     const body = Buffer.concat(chunks);
     received.push({ path: request.url!, text: body.toString("utf8"), headers: request.headers });
-    fetch(`${simulator.url}${request.url}`, { method: "POST", headers: { authorization: request.headers.authorization!, "content-type": "application/json" }, body }).then(
+    fetch(`${simulator.url}${request.url}`, {
+      method: "POST",
+      headers: { authorization: request.headers.authorization!, "content-type": "application/json" },
+      body,
+    }).then(
       async (answer) => {
         response.writeHead(answer.status, { "content-type": answer.headers.get("content-type")! });
         response.end(Buffer.from(await answer.arrayBuffer()));
@@ -38,14 +42,28 @@ after(async () => {
 const messages = [{ role: "user", content: "¿Por qué?" }];
 
 /** Sends the text as it is and gives back what the provider received. */
-async function forwarded(text: string, path = "/v1/chat/completions"): Promise<{ status: number; text: string; body: Record<string, unknown>; path: string; headers: Record<string, unknown> }> {
-  const response = await fetch(`${brikk.url}${path}`, { method: "POST", headers: { "content-type": "application/json", authorization: "Bearer sk-callers-own" }, body: text });
+async function forwarded(
+  text: string,
+  path = "/v1/chat/completions",
+): Promise<{
+  status: number;
+  text: string;
+  body: Record<string, unknown>;
+  path: string;
+  headers: Record<string, unknown>;
+}> {
+  const response = await fetch(`${brikk.url}${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: "Bearer sk-callers-own" },
+    body: text,
+  });
   await response.arrayBuffer();
   const last = received.at(-1)!;
   return { ...last, status: response.status, body: JSON.parse(last.text) as Record<string, unknown> };
 }
 
-const asMistral = (fields: object): Promise<{ status: number; body: Record<string, unknown> }> => forwarded(JSON.stringify({ model: "mistral-small-latest", messages, ...fields }));
+const asMistral = (fields: object): Promise<{ status: number; body: Record<string, unknown> }> =>
+  forwarded(JSON.stringify({ model: "mistral-small-latest", messages, ...fields }));
 
 test("max_completion_tokens and seed go to Mistral under its names, with their values", async () => {
   const { status, body } = await asMistral({ max_completion_tokens: 12, seed: 34 });
@@ -66,7 +84,12 @@ test("a null where Mistral knows no such field is taken out", async () => {
 });
 
 test("what OpenAI's SDKs send and Mistral refuses is taken out where it changes nothing in the answer", async () => {
-  const { status, body } = await asMistral({ stream: true, stream_options: { include_usage: true }, user: "u-1", store: false });
+  const { status, body } = await asMistral({
+    stream: true,
+    stream_options: { include_usage: true },
+    user: "u-1",
+    store: false,
+  });
   assert.equal(status, 200);
   assert.deepEqual(body, { model: "mistral-small-latest", messages, stream: true });
 });
@@ -98,7 +121,9 @@ test("what needs no change reaches OpenAI to the byte, unknown fields and number
 });
 
 test("provider/model names the provider, which receives its own name for the model; `models` is Brikk's and stays here", async () => {
-  const first = await forwarded(JSON.stringify({ model: "mistral/mistral-small-latest", models: ["gpt-4o-mini"], messages }));
+  const first = await forwarded(
+    JSON.stringify({ model: "mistral/mistral-small-latest", models: ["gpt-4o-mini"], messages }),
+  );
   assert.equal(first.path, "/mistral/v1/chat/completions");
   assert.deepEqual(first.body, { model: "mistral-small-latest", messages });
 });
@@ -106,7 +131,14 @@ test("provider/model names the provider, which receives its own name for the mod
 test("a stream's usage is always asked of OpenAI, and the caller's other stream options stay", async () => {
   const bare = await forwarded(JSON.stringify({ model: "gpt-4o-mini", messages, stream: true }));
   assert.deepEqual(bare.body["stream_options"], { include_usage: true });
-  const declined = await forwarded(JSON.stringify({ model: "gpt-4o-mini", messages, stream: true, stream_options: { include_usage: false, include_obfuscation: false } }));
+  const declined = await forwarded(
+    JSON.stringify({
+      model: "gpt-4o-mini",
+      messages,
+      stream: true,
+      stream_options: { include_usage: false, include_obfuscation: false },
+    }),
+  );
   assert.deepEqual(declined.body["stream_options"], { include_usage: true, include_obfuscation: false });
   const plain = await forwarded(JSON.stringify({ model: "gpt-4o-mini", messages }));
   assert.ok(!("stream_options" in plain.body));
@@ -122,7 +154,13 @@ test("embeddings reach Mistral as they were written", async () => {
 test("the caller's credentials, cookies and addresses never reach a provider", async () => {
   await fetch(`${brikk.url}/v1/chat/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json", authorization: "Bearer sk-callers-own", cookie: "session=callers", "x-forwarded-for": "10.1.2.3", "openai-organization": "org-callers" },
+    headers: {
+      "content-type": "application/json",
+      authorization: "Bearer sk-callers-own",
+      cookie: "session=callers",
+      "x-forwarded-for": "10.1.2.3",
+      "openai-organization": "org-callers",
+    },
     body: JSON.stringify({ model: "gpt-4o-mini", messages }),
   }).then((response) => response.arrayBuffer());
   const { headers } = received.at(-1)!;

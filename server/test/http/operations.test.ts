@@ -22,7 +22,10 @@ const chat = (url: string, secret: string, body: object = {}): Promise<Response>
 test("/health and /health/live answer without a key", async () => {
   const { status, body } = await getJson("/health");
   assert.equal(status, 200);
-  assert.deepEqual({ ...body, uptime_seconds: 0 }, { status: "ok", version: "0.0.0-test", uptime_seconds: 0, in_flight: 0 });
+  assert.deepEqual(
+    { ...body, uptime_seconds: 0 },
+    { status: "ok", version: "0.0.0-test", uptime_seconds: 0, in_flight: 0 },
+  );
   assert.deepEqual(await getJson("/health/live"), { status: 200, body: { status: "ok" } });
 });
 
@@ -65,7 +68,10 @@ test("a draining server takes no new request, says so to probes, and finishes wh
     const text = await stream.text();
     assert.match(text, /data: \[DONE\]\n\n$/);
     await drained;
-    assert.deepEqual((await draining.events()).map(({ outcome }) => outcome), ["completed"]);
+    assert.deepEqual(
+      (await draining.events()).map(({ outcome }) => outcome),
+      ["completed"],
+    );
   } finally {
     await draining.close();
   }
@@ -87,8 +93,10 @@ test("a drain that takes too long cuts what is left off: streams and plain answe
     const refused = await plain;
     assert.equal(refused.status, 503);
     assert.equal(((await refused.json()) as { error: { code: string } }).error.code, "draining");
-    const rows = (await slow.events()).map(({ outcome, usage_source: source, error_code: code }) => [outcome, source, code]);
-    assert.deepEqual(rows.sort(), [["failed", "estimated", "draining"], ["truncated", "estimated", "draining"]]);
+    const rows = (await slow.events()).map(({ outcome, usage_source: source, error_code: code }) =>
+      [outcome, source, code].join(" "),
+    );
+    assert.deepEqual(rows.sort(), ["failed estimated draining", "truncated estimated draining"]);
   } finally {
     await slow.close();
   }
@@ -96,7 +104,13 @@ test("a drain that takes too long cuts what is left off: streams and plain answe
 
 /** The value of one series of the text format; undefined when it is not there. */
 const seriesOf = (text: string, name: string, labels: Record<string, string>): number | undefined => {
-  const line = text.split("\n").find((each) => (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) && Object.entries(labels).every(([label, value]) => each.includes(`${label}="${value}"`)));
+  const line = text
+    .split("\n")
+    .find(
+      (each) =>
+        (each.startsWith(`${name}{`) || each.startsWith(`${name} `)) &&
+        Object.entries(labels).every(([label, value]) => each.includes(`${label}="${value}"`)),
+    );
   return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(" ") + 1));
 };
 
@@ -113,22 +127,34 @@ test("/metrics counts requests, tokens, cost, latency and first tokens as the le
   const text = await response.text();
   const rows = (await brikk.events()).slice(before);
   const labels = { provider: "openai", model: "gpt-4o-mini" };
-  assert.equal(seriesOf(text, "brikk_requests_total", { ...labels, operation: "chat", outcome: "completed", stream: "true" }), 1);
-  assert.equal(seriesOf(text, "brikk_requests_total", { ...labels, operation: "chat", outcome: "completed", stream: "false" }), 1);
+  assert.equal(
+    seriesOf(text, "brikk_requests_total", { ...labels, operation: "chat", outcome: "completed", stream: "true" }),
+    1,
+  );
+  assert.equal(
+    seriesOf(text, "brikk_requests_total", { ...labels, operation: "chat", outcome: "completed", stream: "false" }),
+    1,
+  );
   assert.equal(seriesOf(text, "brikk_requests_total", { provider: "none", model: "none", outcome: "refused" }), 1);
-  assert.equal(seriesOf(text, "brikk_tokens_total", { ...labels, kind: "output" }), rows.reduce((sum, row) => sum + Number(row["output_tokens"]), 0));
+  assert.equal(
+    seriesOf(text, "brikk_tokens_total", { ...labels, kind: "output" }),
+    rows.reduce((sum, row) => sum + Number(row["output_tokens"]), 0),
+  );
   const costUsd = rows.reduce((sum, row) => sum + Number(row["cost_nano_usd"]), 0) / 1e9;
   assert.ok(Math.abs(seriesOf(text, "brikk_cost_usd_total", labels)! - costUsd) < 1e-9);
   assert.equal(seriesOf(text, "brikk_time_to_first_token_seconds_count", labels), 1);
   assert.equal(seriesOf(text, "brikk_request_duration_seconds_count", { provider: "openai", stream: "false" }), 1);
   assert.equal(seriesOf(text, "brikk_attempts_total", labels), 2);
   assert.equal(seriesOf(text, "brikk_in_flight_requests", {}), 0);
-  assert.ok(seriesOf(text, "brikk_http_requests_total", { method: "POST", route: "/v1/chat/completions", status: "200" })! >= 1);
+  assert.ok(
+    seriesOf(text, "brikk_http_requests_total", { method: "POST", route: "/v1/chat/completions", status: "200" })! >= 1,
+  );
   assert.ok(!text.includes("no-such-model"), "labels are bounded: nothing a caller makes up");
 });
 
 test("paths that nobody serves share one label, so that a scanner cannot fill the metrics", async () => {
-  for (const path of ["/wp-admin", "/secret-path-of-a-caller", "/v1/none"]) await (await fetch(`${brikk.url}${path}`)).text();
+  for (const path of ["/wp-admin", "/secret-path-of-a-caller", "/v1/none"])
+    await (await fetch(`${brikk.url}${path}`)).text();
   const text = await (await fetch(`${brikk.url}/metrics`)).text();
   assert.ok(!text.includes("wp-admin") && !text.includes("secret-path"));
   assert.ok(seriesOf(text, "brikk_http_requests_total", { route: "unknown", status: "404" })! >= 3);
@@ -136,8 +162,23 @@ test("paths that nobody serves share one label, so that a scanner cannot fill th
 
 interface OpenApi {
   readonly openapi: string;
-  readonly paths: Record<string, Record<string, { operationId?: string; summary?: string; security?: unknown[]; tags?: string[]; responses?: Record<string, { content?: Record<string, { schema?: unknown }> }> }>>;
-  readonly components: { readonly securitySchemes: Record<string, { type: string }>; readonly schemas: Record<string, { example?: unknown }> };
+  readonly paths: Record<
+    string,
+    Record<
+      string,
+      {
+        operationId?: string;
+        summary?: string;
+        security?: unknown[];
+        tags?: string[];
+        responses?: Record<string, { content?: Record<string, { schema?: unknown }> }>;
+      }
+    >
+  >;
+  readonly components: {
+    readonly securitySchemes: Record<string, { type: string }>;
+    readonly schemas: Record<string, { example?: unknown }>;
+  };
   readonly security: unknown[];
 }
 
@@ -145,13 +186,29 @@ test("/openapi.json is OpenAPI 3.0 with every public route, both ways to authent
   const document = (await getJson("/openapi.json")).body as unknown as OpenApi;
   assert.match(document.openapi, /^3\.0\.\d$/);
   assert.deepEqual(
-    Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`)).sort(),
+    Object.entries(document.paths)
+      .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+      .sort(),
     [
-      "GET /health", "GET /health/live", "GET /health/providers", "GET /health/ready", "GET /keys/me", "GET /usage/me", "GET /v1/models",
-      "POST /agents/route/chat", "POST /agents/{agent}/chat", "POST /v1/chat/completions", "POST /v1/embeddings",
+      "GET /health",
+      "GET /health/live",
+      "GET /health/providers",
+      "GET /health/ready",
+      "GET /keys/me",
+      "GET /usage/me",
+      "GET /v1/models",
+      "POST /agents/route/chat",
+      "POST /agents/{agent}/chat",
+      "POST /v1/chat/completions",
+      "POST /v1/embeddings",
     ],
   );
-  assert.deepEqual(Object.values(document.components.securitySchemes).map(({ type }) => type).sort(), ["apiKey", "http"]);
+  assert.deepEqual(
+    Object.values(document.components.securitySchemes)
+      .map(({ type }) => type)
+      .sort(),
+    ["apiKey", "http"],
+  );
   assert.equal(document.security.length, 2);
   const ids = new Set<string>();
   for (const [path, methods] of Object.entries(document.paths)) {
@@ -162,13 +219,28 @@ test("/openapi.json is OpenAPI 3.0 with every public route, both ways to authent
       assert.ok(operation.responses?.["200"], path);
       const open = operation.security?.length === 0;
       assert.equal(open, path.startsWith("/health"), path);
-      if (!open) for (const status of ["401", "429", "500", "503"]) assert.ok(operation.responses[status], `${path} ${status}`);
+      if (!open)
+        for (const status of ["401", "429", "500", "503"]) assert.ok(operation.responses[status], `${path} ${status}`);
     }
   }
   for (const [, pointer] of JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)) {
-    assert.ok(pointer!.split("/").reduce<unknown>((value, part) => (value as Record<string, unknown> | undefined)?.[part], document), String(pointer));
+    assert.ok(
+      pointer!
+        .split("/")
+        .reduce<unknown>((value, part) => (value as Record<string, unknown> | undefined)?.[part], document),
+      String(pointer),
+    );
   }
-  for (const name of ["ChatCompletionRequest", "ChatCompletion", "ModelList", "Usage", "Key", "AgentAnswer", "RoutedAnswer", "Error"]) {
+  for (const name of [
+    "ChatCompletionRequest",
+    "ChatCompletion",
+    "ModelList",
+    "Usage",
+    "Key",
+    "AgentAnswer",
+    "RoutedAnswer",
+    "Error",
+  ]) {
     assert.ok(document.components.schemas[name]?.example, `${name} has an example`);
   }
 });
@@ -178,9 +250,11 @@ test("/docs works offline: everything the page asks for is served from here, and
   assert.equal(page.status, 200);
   const html = await page.text();
   assert.match(html, /Brikk API/);
-  const base = page.url.endsWith("/") ? page.url : `${page.url.slice(0, page.url.lastIndexOf("/") + 1)}`;
+  const base = page.url.endsWith("/") ? page.url : page.url.slice(0, page.url.lastIndexOf("/") + 1);
   const references = [...html.matchAll(/(?:src|href)="([^"#]+)"/g)].map(([, address]) => address!);
-  assert.ok(references.some((address) => address.endsWith(".js")) && references.some((address) => address.endsWith(".css")));
+  assert.ok(
+    references.some((address) => address.endsWith(".js")) && references.some((address) => address.endsWith(".css")),
+  );
   for (const address of references) {
     const target = new URL(address, base);
     assert.equal(target.origin, brikk.url, `${address} is on another host`);
@@ -188,12 +262,17 @@ test("/docs works offline: everything the page asks for is served from here, and
     assert.equal(asset.status, 200, target.pathname);
     const text = await asset.text();
     if (target.pathname.endsWith(".css")) assert.doesNotMatch(text, /@import|url\(\s*['"]?(?:https?:)?\/\//i);
-    if (target.pathname.endsWith("initializer.js")) assert.doesNotMatch(text, /https?:\/\/(?!stackoverflow\.com\/a\/)/i);
+    if (target.pathname.endsWith("initializer.js"))
+      assert.doesNotMatch(text, /https?:\/\/(?!stackoverflow\.com\/a\/)/i);
   }
   const policy = page.headers.get("content-security-policy") ?? "";
   assert.match(policy, /default-src 'self'/);
-  assert.doesNotMatch(policy, /https?:|swagger\.io|\*|upgrade-insecure-requests/, "no foreign host, and no upgrade that breaks plain http");
-  assert.equal((await (await fetch(`${brikk.url}/docs/json`)).json() as OpenApi).openapi.slice(0, 3), "3.0");
+  assert.doesNotMatch(
+    policy,
+    /https?:|swagger\.io|\*|upgrade-insecure-requests/,
+    "no foreign host, and no upgrade that breaks plain http",
+  );
+  assert.equal(((await (await fetch(`${brikk.url}/docs/json`)).json()) as OpenApi).openapi.slice(0, 3), "3.0");
 });
 
 test("/ leads to the documentation", async () => {
@@ -205,7 +284,8 @@ test("/ leads to the documentation", async () => {
 test("when storage does not answer, readiness says so and a key that is not known is 503, never 401; a known key goes on", async () => {
   const broken = await startGateway({ environment: { BRIKK_REQUIRE_AUTH: "true" } });
   const known = await broken.createKey();
-  const get = (secret: string): Promise<Response> => fetch(`${broken.url}/v1/models`, { headers: { authorization: `Bearer ${secret}` } });
+  const get = (secret: string): Promise<Response> =>
+    fetch(`${broken.url}/v1/models`, { headers: { authorization: `Bearer ${secret}` } });
   assert.equal((await get(known.secret)).status, 200);
   // A secret of the right form that memory does not know and only the database could tell.
   await broken.gateway.database.close();
@@ -218,9 +298,11 @@ test("when storage does not answer, readiness says so and a key that is not know
     assert.equal(((await response.json()) as { error: { code: string } }).error.code, "storage_unavailable");
     assert.ok(response.headers.get("retry-after"));
     assert.equal((await get(known.secret)).status, 200);
-    assert.equal((await fetch(`${broken.url}/usage/me`, { headers: { authorization: `Bearer ${known.secret}` } })).status, 503);
+    assert.equal(
+      (await fetch(`${broken.url}/usage/me`, { headers: { authorization: `Bearer ${known.secret}` } })).status,
+      503,
+    );
   } finally {
     await broken.close();
   }
 });
-

@@ -18,7 +18,11 @@ const priced = (perToken: bigint): CatalogueModel => ({
   provider: "openai",
   id: `at-${perToken}`,
   kind: "chat",
-  rates: { version: "test", perRequest: ZERO_USD, ...completeRates({ freshInput: picoUsdPerToken(1_000n * perToken) }) },
+  rates: {
+    version: "test",
+    perRequest: ZERO_USD,
+    ...completeRates({ freshInput: picoUsdPerToken(1_000n * perToken) }),
+  },
   contextTokens: undefined,
   maxOutputTokens: undefined,
   acceptsImages: undefined,
@@ -28,21 +32,59 @@ const priced = (perToken: bigint): CatalogueModel => ({
 const model = priced(1n);
 
 let keys = 0;
-const newKey = (hardCap: bigint, softCap = hardCap): ApiKey => ({ id: `bk_${++keys}`, name: "test", state: { kind: "active" }, createdAtMs: 0, hardCap: nanoUsd(hardCap), softCap: nanoUsd(softCap) });
+const newKey = (hardCap: bigint, softCap = hardCap): ApiKey => ({
+  id: `bk_${++keys}`,
+  name: "test",
+  state: { kind: "active" },
+  createdAtMs: 0,
+  hardCap: nanoUsd(hardCap),
+  softCap: nanoUsd(softCap),
+});
 const settled = (tokens: number, served: Settlement["served"] = { model, simulated: true }): Settlement => ({
-  served, usage: { ...NO_USAGE, freshInputTokens: tokens }, usageSource: "exact", outcome: "completed", status: 200, errorCode: undefined, attempts: 1, fallback: false, timeToFirstTokenMs: undefined,
+  served,
+  usage: { ...NO_USAGE, freshInputTokens: tokens },
+  usageSource: "exact",
+  outcome: "completed",
+  status: 200,
+  errorCode: undefined,
+  attempts: 1,
+  fallback: false,
+  timeToFirstTokenMs: undefined,
 });
 
 let requests = 0;
-const requestOf = (key: ApiKey, occurredAtMs: number) => ({ key, requestId: `r-${++requests}`, traceId: "t", operation: "chat", requestedModel: "m", stream: false, occurredAtMs });
-const reserve = (ledger: Ledger, key: ApiKey, tokens: number, nowMs: number, candidates: readonly CatalogueModel[] = [model]): Reservation =>
-  ledger.reserve({ ...requestOf(key, nowMs), routeReason: "test", candidates, bound: { inputTokens: tokens, outputTokens: () => 0, choices: 1 } });
+const requestOf = (key: ApiKey, occurredAtMs: number) => ({
+  key,
+  requestId: `r-${++requests}`,
+  traceId: "t",
+  operation: "chat",
+  requestedModel: "m",
+  stream: false,
+  occurredAtMs,
+});
+const reserve = (
+  ledger: Ledger,
+  key: ApiKey,
+  tokens: number,
+  nowMs: number,
+  candidates: readonly CatalogueModel[] = [model],
+): Reservation =>
+  ledger.reserve({
+    ...requestOf(key, nowMs),
+    routeReason: "test",
+    candidates,
+    bound: { inputTokens: tokens, outputTokens: () => 0, choices: 1 },
+  });
 
-const openOn = (database: Database, clock = createTestClock()) => openLedger({ database, clock, defaultSoftCap: nanoUsd(5_000_000_000n), defaultHardCap: nanoUsd(10_000_000_000n) });
+const openOn = (database: Database, clock = createTestClock()) =>
+  openLedger({ database, clock, defaultSoftCap: nanoUsd(5_000_000_000n), defaultHardCap: nanoUsd(10_000_000_000n) });
 const coded = (code: string) => (error: unknown) => error instanceof BrikkError && error.code === code;
 const sumOf = async (database: Database, table: string, key: ApiKey): Promise<[bigint, bigint]> => {
   const count = table === "usage_events" ? "count(*)" : "coalesce(sum(requests), 0)";
-  const [row] = await database.all({ sql: `select coalesce(sum(cost_nano_usd), 0) as cost, ${count} as n from ${table} where key_id = ?`, params: [key.id] });
+  const [row] = await database.all({
+    sql: `select coalesce(sum(cost_nano_usd), 0) as cost, ${count} as n from ${table} where key_id = ?`,
+    params: [key.id],
+  });
   return [row!["cost"] as bigint, row!["n"] as bigint];
 };
 
@@ -51,8 +93,18 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
   const clock = createTestClock();
   const ledger = await openOn(database, clock);
   const step = fc.oneof(
-    { weight: 4, arbitrary: fc.record({ kind: fc.constant("reserve" as const), tokens: fc.integer({ min: 0, max: 600 }) }) },
-    { weight: 3, arbitrary: fc.record({ kind: fc.constant("settle" as const), which: fc.nat(20), part: fc.integer({ min: 0, max: 100 }) }) },
+    {
+      weight: 4,
+      arbitrary: fc.record({ kind: fc.constant("reserve" as const), tokens: fc.integer({ min: 0, max: 600 }) }),
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        kind: fc.constant("settle" as const),
+        which: fc.nat(20),
+        part: fc.integer({ min: 0, max: 100 }),
+      }),
+    },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("commit" as const) }) },
   );
   await fc.assert(
@@ -64,7 +116,10 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
       let reserved = 0n;
       const check = (): void => {
         const standing = ledger.standing(key);
-        assert.ok(standing.spent + standing.reserved <= BigInt(cap), `${standing.spent} + ${standing.reserved} > ${cap}`);
+        assert.ok(
+          standing.spent + standing.reserved <= BigInt(cap),
+          `${standing.spent} + ${standing.reserved} > ${cap}`,
+        );
         assert.ok(standing.spent >= 0n && standing.reserved >= 0n);
       };
       for (const action of steps) {
@@ -87,10 +142,12 @@ test("spent + reserved never exceeds the hard cap, and each settlement counts on
             const cost = Math.floor((taken.tokens * action.part) / 100);
             reserved -= BigInt(taken.tokens);
             spent += BigInt(cost);
-            settling.push(taken.reservation.settle(settled(cost)).then((receipt) => {
-              assert.equal(receipt.cost, BigInt(cost));
-              check();
-            }));
+            settling.push(
+              taken.reservation.settle(settled(cost)).then((receipt) => {
+                assert.equal(receipt.cost, BigInt(cost));
+                check();
+              }),
+            );
             break;
           }
           case "commit":
@@ -155,7 +212,15 @@ test("a refusal explains itself: the rule, its numbers, and when it resets", asy
       assert.ok(error instanceof BrikkError);
       assert.equal(error.status, 402);
       assert.equal(error.headers()["x-should-retry"], "false");
-      assert.deepEqual(error.extras.details, { scope: "key", window: "day", limit_usd: 1, spent_usd: 0.3, reserved_usd: 0.2, needed_usd: 0.6, resets_at: "2026-11-24T00:00:00.000Z" });
+      assert.deepEqual(error.extras.details, {
+        scope: "key",
+        window: "day",
+        limit_usd: 1,
+        spent_usd: 0.3,
+        reserved_usd: 0.2,
+        needed_usd: 0.6,
+        resets_at: "2026-11-24T00:00:00.000Z",
+      });
       return true;
     },
   );
@@ -178,10 +243,19 @@ test("what nobody served costs nothing, and is written down", async (t) => {
   const clock = createTestClock();
   const ledger = await openOn(database, clock);
   const key = newKey(100n);
-  const { cost } = await reserve(ledger, key, 90, clock.now()).settle({ ...settled(0, undefined), outcome: "failed", status: 502, errorCode: "provider_error", usageSource: "none" });
+  const { cost } = await reserve(ledger, key, 90, clock.now()).settle({
+    ...settled(0, undefined),
+    outcome: "failed",
+    status: 502,
+    errorCode: "provider_error",
+    usageSource: "none",
+  });
   assert.equal(cost, 0n);
   await ledger.recordRefusal(requestOf(key, clock.now()), { status: 402, errorCode: "hard_cap_exceeded" });
-  const rows = await database.all({ sql: "select outcome, status, error_code, cost_nano_usd, attempts from usage_events where key_id = ? order by event_id", params: [key.id] });
+  const rows = await database.all({
+    sql: "select outcome, status, error_code, cost_nano_usd, attempts from usage_events where key_id = ? order by event_id",
+    params: [key.id],
+  });
   assert.deepEqual(rows, [
     { outcome: "failed", status: 502n, error_code: "provider_error", cost_nano_usd: 0n, attempts: 1n },
     { outcome: "refused", status: 402n, error_code: "hard_cap_exceeded", cost_nano_usd: 0n, attempts: 0n },
@@ -220,7 +294,10 @@ test("while the database fails nothing may cost anything; what was in hand is se
   await pass(() => failures >= 3);
   assert.equal(ledger.writable, false);
   assert.equal(durable, false);
-  assert.throws(() => reserve(ledger, key, 1, clock.now()), (error) => coded("storage_unavailable")(error) && (error as BrikkError).headers()["retry-after"] === "2");
+  assert.throws(
+    () => reserve(ledger, key, 1, clock.now()),
+    (error) => coded("storage_unavailable")(error) && (error as BrikkError).headers()["retry-after"] === "2",
+  );
   // Not yet durable, so still set aside in full.
   assert.deepEqual([ledger.standing(key).spent, ledger.standing(key).reserved], [0n, 300n]);
   broken = false;
@@ -285,7 +362,10 @@ test("a restart knows what was spent today, and nothing of what a dead process h
   await reserve(before, other, 500, clock.now()).settle(settled(7));
   reserve(before, key, 500, clock.now());
   const after = await openOn(database, clock);
-  assert.deepEqual([after.standing(key).spent, after.standing(key).reserved, after.standing(other).spent], [430n, 0n, 7n]);
+  assert.deepEqual(
+    [after.standing(key).spent, after.standing(key).reserved, after.standing(other).spent],
+    [430n, 0n, 7n],
+  );
   assert.throws(() => reserve(after, key, 571, clock.now()), coded("hard_cap_exceeded"));
   clock.advance(DAY_MS);
   assert.equal((await openOn(database, clock)).standing(key).spent, 0n);
@@ -294,7 +374,12 @@ test("a restart knows what was spent today, and nothing of what a dead process h
 test("a key without caps of its own has the settings' caps", async (t) => {
   const { database } = await scratchDatabase(t);
   const ledger = await openOn(database);
-  const { softCap, hardCap } = ledger.standing({ id: "bk_plain", name: "test", state: { kind: "active" }, createdAtMs: 0 });
+  const { softCap, hardCap } = ledger.standing({
+    id: "bk_plain",
+    name: "test",
+    state: { kind: "active" },
+    createdAtMs: 0,
+  });
   assert.deepEqual([softCap, hardCap], [5_000_000_000n, 10_000_000_000n]);
 });
 

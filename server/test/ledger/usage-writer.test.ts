@@ -26,11 +26,28 @@ function eventOf(index: number): UsageEvent {
   const occurredAtMs = NOON + (index % 3) * 3_600_000;
   return {
     eventId: uuidv7(occurredAtMs),
-    request: { key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, createdAtMs: 0 }, requestId: `r-${index}`, traceId: "t", operation: "chat", requestedModel: "m", stream: index % 2 === 0, occurredAtMs },
+    request: {
+      key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, createdAtMs: 0 },
+      requestId: `r-${index}`,
+      traceId: "t",
+      operation: "chat",
+      requestedModel: "m",
+      stream: index % 2 === 0,
+      occurredAtMs,
+    },
     routeReason: null,
     result: {
       served: index % 5 === 0 ? undefined : { model, simulated: true },
-      usage: { ...NO_USAGE, freshInputTokens: index, cachedInputTokens: 2, cacheWriteTokens: 3, audioInputTokens: 4, outputTokens: 5 * index, reasoningTokens: 1, audioOutputTokens: 6 },
+      usage: {
+        ...NO_USAGE,
+        freshInputTokens: index,
+        cachedInputTokens: 2,
+        cacheWriteTokens: 3,
+        audioInputTokens: 4,
+        outputTokens: 5 * index,
+        reasoningTokens: 1,
+        audioOutputTokens: 6,
+      },
       usageSource: "exact",
       outcome: index % 7 === 0 ? "truncated" : "completed",
       status: 200,
@@ -45,7 +62,10 @@ function eventOf(index: number): UsageEvent {
 }
 const eventsOf = (count: number): UsageEvent[] => Array.from({ length: count }, (_, index) => eventOf(index));
 
-type Around = (go: () => Promise<Awaited<ReturnType<Database["transact"]>>>, statements: readonly Statement[]) => ReturnType<Database["transact"]>;
+type Around = (
+  go: () => Promise<Awaited<ReturnType<Database["transact"]>>>,
+  statements: readonly Statement[],
+) => ReturnType<Database["transact"]>;
 
 /** A real database whose transactions pass through the test's hands. */
 function watched(database: Database, around: Around = (go) => go()): Database & { transactions: number } {
@@ -68,19 +88,46 @@ async function assertRollUpsEqualEvents(database: Database): Promise<string[]> {
   const expected = new Map<string, Record<string, unknown>>();
   for (const row of events) {
     const of = (name: string): bigint => row[name] as bigint;
-    const key = { hour_start_ms: of("occurred_at_ms") - (of("occurred_at_ms") % 3_600_000n), key_id: row["key_id"], provider: row["provider"] ?? "", model: row["model"] ?? "", outcome: row["outcome"], simulated: row["simulated"] };
+    const key = {
+      hour_start_ms: of("occurred_at_ms") - (of("occurred_at_ms") % 3_600_000n),
+      key_id: row["key_id"],
+      provider: row["provider"] ?? "",
+      model: row["model"] ?? "",
+      outcome: row["outcome"],
+      simulated: row["simulated"],
+    };
     const name = JSON.stringify(Object.values(key).map(String));
-    const sums = (expected.get(name) ?? { ...key, requests: 0n, input_tokens: 0n, output_tokens: 0n, cost_nano_usd: 0n }) as Record<string, bigint>;
+    const sums = (expected.get(name) ?? {
+      ...key,
+      requests: 0n,
+      input_tokens: 0n,
+      output_tokens: 0n,
+      cost_nano_usd: 0n,
+    }) as Record<string, bigint>;
     expected.set(name, {
       ...sums,
       requests: sums["requests"]! + 1n,
-      input_tokens: sums["input_tokens"]! + of("fresh_input_tokens") + of("cached_input_tokens") + of("cache_write_tokens") + of("audio_input_tokens"),
+      input_tokens:
+        sums["input_tokens"]! +
+        of("fresh_input_tokens") +
+        of("cached_input_tokens") +
+        of("cache_write_tokens") +
+        of("audio_input_tokens"),
       output_tokens: sums["output_tokens"]! + of("output_tokens") + of("audio_output_tokens"),
       cost_nano_usd: sums["cost_nano_usd"]! + of("cost_nano_usd"),
     });
   }
   const rollUps = await database.all({ sql: "select * from usage_hourly", params: [] });
-  const sorted = (rows: Iterable<Record<string, unknown>>): string[] => [...rows].map((row) => JSON.stringify(Object.keys(row).sort().map((name) => [name, String(row[name])]))).sort();
+  const sorted = (rows: Iterable<Record<string, unknown>>): string[] =>
+    [...rows]
+      .map((row) =>
+        JSON.stringify(
+          Object.keys(row)
+            .sort()
+            .map((name) => [name, String(row[name])]),
+        ),
+      )
+      .sort();
   assert.deepEqual(sorted(rollUps), sorted(expected.values()));
   return events.map((row) => String(row["request_id"])).sort();
 }
@@ -94,9 +141,36 @@ test("a write that has resolved is on the disk, with all its figures", async (t)
   assert.deepEqual(
     { ...row, event_id: "" },
     {
-      event_id: "", request_id: "r-8", key_id: "bk_0", occurred_at_ms: BigInt(NOON + 7_200_000), finished_at_ms: BigInt(NOON + 7_200_008), operation: "chat", provider: "openai", model: "m", requested_model: "m", stream: 1n, simulated: 1n,
-      outcome: "completed", status: 200n, error_code: null, fresh_input_tokens: 8n, cached_input_tokens: 2n, cache_write_tokens: 3n, audio_input_tokens: 4n, output_tokens: 40n, reasoning_tokens: 1n, audio_output_tokens: 6n,
-      usage_source: "exact", cost_nano_usd: 8_000_000_056n, price_version: "test", latency_ms: 8n, time_to_first_token_ms: null, attempts: 1n, fallback: 0n, route_reason: null, trace_id: "t",
+      event_id: "",
+      request_id: "r-8",
+      key_id: "bk_0",
+      occurred_at_ms: BigInt(NOON + 7_200_000),
+      finished_at_ms: BigInt(NOON + 7_200_008),
+      operation: "chat",
+      provider: "openai",
+      model: "m",
+      requested_model: "m",
+      stream: 1n,
+      simulated: 1n,
+      outcome: "completed",
+      status: 200n,
+      error_code: null,
+      fresh_input_tokens: 8n,
+      cached_input_tokens: 2n,
+      cache_write_tokens: 3n,
+      audio_input_tokens: 4n,
+      output_tokens: 40n,
+      reasoning_tokens: 1n,
+      audio_output_tokens: 6n,
+      usage_source: "exact",
+      cost_nano_usd: 8_000_000_056n,
+      price_version: "test",
+      latency_ms: 8n,
+      time_to_first_token_ms: null,
+      attempts: 1n,
+      fallback: 0n,
+      route_reason: null,
+      trace_id: "t",
     },
   );
 });

@@ -4,21 +4,53 @@ import fc from "fast-check";
 import { editJsonDocument, type JsonEdit, JsonDocumentError, parseJsonDocument } from "../../src/lib/json-document.ts";
 
 const parse = (text: string) => parseJsonDocument(Buffer.from(text));
-const edited = (text: string, edits: Readonly<Record<string, JsonEdit>>): string => editJsonDocument(parse(text), new Map(Object.entries(edits))).toString("utf8");
+const edited = (text: string, edits: Readonly<Record<string, JsonEdit>>): string =>
+  editJsonDocument(parse(text), new Map(Object.entries(edits))).toString("utf8");
 
 /** A JSON text with everything a writer is free to choose: white space, escapes, number forms. */
 const space = fc.constantFrom("", " ", "\n\t", "  \r\n");
 const forbidden = new Set(["__proto__", "constructor", "prototype"]);
-const name = fc.oneof(fc.constantFrom("model", "stream", "n", "", "a\"b\\", "é日🎉", "a,b:{}", "tools"), fc.string({ unit: "grapheme", maxLength: 6 })).filter((text) => !forbidden.has(text));
-const escaped = (text: string): string => `"${Array.from({ length: text.length }, (_, index) => `\\u${text.charCodeAt(index).toString(16).padStart(4, "0")}`).join("")}"`;
-const stringToken = fc.string({ unit: "grapheme", maxLength: 10 }).chain((text) => fc.constantFrom(JSON.stringify(text), escaped(text)));
-const scalarToken = fc.oneof(stringToken, fc.constantFrom("1", "-0", "1.50", "12345678901234567890", "1e5", "1E-7", "true", "false", "null", '"\\\\"', '"\\""', '"}],{"'));
+const name = fc
+  .oneof(
+    fc.constantFrom("model", "stream", "n", "", 'a"b\\', "é日🎉", "a,b:{}", "tools"),
+    fc.string({ unit: "grapheme", maxLength: 6 }),
+  )
+  .filter((text) => !forbidden.has(text));
+const escaped = (text: string): string =>
+  `"${Array.from({ length: text.length }, (_, index) => `\\u${text.charCodeAt(index).toString(16).padStart(4, "0")}`).join("")}"`;
+const stringToken = fc
+  .string({ unit: "grapheme", maxLength: 10 })
+  .chain((text) => fc.constantFrom(JSON.stringify(text), escaped(text)));
+const scalarToken = fc.oneof(
+  stringToken,
+  fc.constantFrom(
+    "1",
+    "-0",
+    "1.50",
+    "12345678901234567890",
+    "1e5",
+    "1E-7",
+    "true",
+    "false",
+    "null",
+    '"\\\\"',
+    '"\\""',
+    '"}],{"',
+  ),
+);
 const valueToken: fc.Arbitrary<string> = fc.letrec<{ value: string }>((tie) => ({
   value: fc.oneof(
     { depthSize: "small" },
     scalarToken,
-    fc.tuple(fc.array(tie("value"), { maxLength: 3 }), space).map(([items, gap]) => `[${gap}${items.join(`${gap},${gap}`)}${gap}]`),
-    fc.tuple(fc.array(fc.tuple(name, tie("value")), { maxLength: 3 }), space).map(([members, gap]) => `{${gap}${members.map(([key, value]) => `${JSON.stringify(key)}${gap}:${gap}${value}`).join(`,${gap}`)}}`),
+    fc
+      .tuple(fc.array(tie("value"), { maxLength: 3 }), space)
+      .map(([items, gap]) => `[${gap}${items.join(`${gap},${gap}`)}${gap}]`),
+    fc
+      .tuple(fc.array(fc.tuple(name, tie("value")), { maxLength: 3 }), space)
+      .map(
+        ([members, gap]) =>
+          `{${gap}${members.map(([key, value]) => `${JSON.stringify(key)}${gap}:${gap}${value}`).join(`,${gap}`)}}`,
+      ),
   ),
 })).value;
 
@@ -26,16 +58,32 @@ interface WrittenMember {
   readonly key: string;
   readonly token: string;
 }
-const members: fc.Arbitrary<WrittenMember[]> = fc.uniqueArray(fc.record({ key: name, token: fc.tuple(space, space, valueToken, space).map((parts) => parts) }), { selector: (member) => member.key, maxLength: 6 }).chain((list) =>
-  fc.tuple(...list.map(({ key, token: [before, after, value] }) => fc.constantFrom(JSON.stringify(key), escaped(key)).map((written) => ({ key, token: `${written}${before}:${after}${value}` })))).map((written) => written as WrittenMember[]),
-);
+const members: fc.Arbitrary<WrittenMember[]> = fc
+  .uniqueArray(fc.record({ key: name, token: fc.tuple(space, space, valueToken, space).map((parts) => parts) }), {
+    selector: (member) => member.key,
+    maxLength: 6,
+  })
+  .chain((list) =>
+    fc
+      .tuple(
+        ...list.map(({ key, token: [before, after, value] }) =>
+          fc
+            .constantFrom(JSON.stringify(key), escaped(key))
+            .map((written) => ({ key, token: `${written}${before}:${after}${value}` })),
+        ),
+      )
+      .map((written) => written as WrittenMember[]),
+  );
 const edit: fc.Arbitrary<JsonEdit> = fc.oneof(
   fc.constant<JsonEdit>("remove"),
   fc.jsonValue().map((set): JsonEdit => ({ set })),
   fc.nat(1_000).map((number): JsonEdit => ({ renameTo: `renamed-${number}` })),
 );
 
-function applied(value: Readonly<Record<string, unknown>>, edits: ReadonlyMap<string, JsonEdit>): Record<string, unknown> {
+function applied(
+  value: Readonly<Record<string, unknown>>,
+  edits: ReadonlyMap<string, JsonEdit>,
+): Record<string, unknown> {
   const result = new Map(Object.entries(value));
   for (const [key, change] of edits) {
     if (change === "remove") result.delete(key);
@@ -50,29 +98,43 @@ function applied(value: Readonly<Record<string, unknown>>, edits: ReadonlyMap<st
 
 test("edited bytes mean the edited object, and members that were not edited keep their bytes", () => {
   fc.assert(
-    fc.property(members, space, fc.array(fc.tuple(fc.nat(7), edit), { maxLength: 4 }), fc.dictionary(fc.constantFrom("new", "neu é"), fc.jsonValue().map((set): JsonEdit => ({ set }))), (written, gap, changes, additions) => {
-      const text = `${gap}{${written.map(({ token }) => gap + token + gap).join(",")}}${gap}`;
-      const document = parse(text);
-      const edits = new Map<string, JsonEdit>(Object.entries(additions).filter(([key]) => !document.members.has(key)));
-      const renamed = new Set<string>();
-      for (const [place, change] of changes) {
-        const member = written[place];
-        if (!member) continue;
-        if (typeof change === "object" && "renameTo" in change) {
-          if (renamed.has(change.renameTo) || document.members.has(change.renameTo)) continue;
-          renamed.add(change.renameTo);
+    fc.property(
+      members,
+      space,
+      fc.array(fc.tuple(fc.nat(7), edit), { maxLength: 4 }),
+      fc.dictionary(
+        fc.constantFrom("new", "neu é"),
+        fc.jsonValue().map((set): JsonEdit => ({ set })),
+      ),
+      (written, gap, changes, additions) => {
+        const text = `${gap}{${written.map(({ token }) => gap + token + gap).join(",")}}${gap}`;
+        const document = parse(text);
+        const edits = new Map<string, JsonEdit>(
+          Object.entries(additions).filter(([key]) => !document.members.has(key)),
+        );
+        const renamed = new Set<string>();
+        for (const [place, change] of changes) {
+          const member = written[place];
+          if (!member) continue;
+          if (typeof change === "object" && "renameTo" in change) {
+            if (renamed.has(change.renameTo) || document.members.has(change.renameTo)) continue;
+            renamed.add(change.renameTo);
+          }
+          edits.set(member.key, change);
         }
-        edits.set(member.key, change);
-      }
-      const bytes = editJsonDocument(document, edits);
-      assert.deepEqual(JSON.parse(bytes.toString("utf8")), applied(JSON.parse(text) as Record<string, unknown>, edits));
-      for (const { key, token } of written) {
-        const change = edits.get(key);
-        if (change === undefined) assert.ok(bytes.includes(Buffer.from(token)), `${key} lost its bytes`);
-      }
-      // What was made is itself a document that this server takes.
-      assert.deepEqual(parseJsonDocument(bytes).value, JSON.parse(bytes.toString("utf8")));
-    }),
+        const bytes = editJsonDocument(document, edits);
+        assert.deepEqual(
+          JSON.parse(bytes.toString("utf8")),
+          applied(JSON.parse(text) as Record<string, unknown>, edits),
+        );
+        for (const { key, token } of written) {
+          const change = edits.get(key);
+          if (change === undefined) assert.ok(bytes.includes(Buffer.from(token)), `${key} lost its bytes`);
+        }
+        // What was made is itself a document that this server takes.
+        assert.deepEqual(parseJsonDocument(bytes).value, JSON.parse(bytes.toString("utf8")));
+      },
+    ),
     { numRuns: 500 },
   );
 });
@@ -83,11 +145,17 @@ test("without edits the very same buffer goes on", () => {
 });
 
 test("figures that a double cannot hold, number forms and white space inside a member pass untouched", () => {
-  assert.equal(edited('{"model":"x", "seed" : 12345678901234567890 ,"t":1.50e+0,"s":"\\u00e9"}', { model: { set: "y" } }), '{"model":"y","seed" : 12345678901234567890 ,"t":1.50e+0,"s":"\\u00e9"}');
+  assert.equal(
+    edited('{"model":"x", "seed" : 12345678901234567890 ,"t":1.50e+0,"s":"\\u00e9"}', { model: { set: "y" } }),
+    '{"model":"y","seed" : 12345678901234567890 ,"t":1.50e+0,"s":"\\u00e9"}',
+  );
 });
 
 test("a renamed member keeps the bytes of its value", () => {
-  assert.equal(edited('{"seed" : 12345678901234567890,"a":1}', { seed: { renameTo: "random_seed" } }), '{"random_seed" : 12345678901234567890,"a":1}');
+  assert.equal(
+    edited('{"seed" : 12345678901234567890,"a":1}', { seed: { renameTo: "random_seed" } }),
+    '{"random_seed" : 12345678901234567890,"a":1}',
+  );
 });
 
 test("taking out the last member or all of them leaves an object", () => {
@@ -134,13 +202,21 @@ test("the same name in different objects is not a name that stands twice", () =>
 });
 
 test("a refusal never repeats what the body held", () => {
-  for (const text of ['{"key":"brikk_secret" oops}', '{"key":"brikk_secret', 'brikk_secret', '{"key":brikk_secret}']) {
-    assert.throws(() => parse(text), (error) => error instanceof JsonDocumentError && !error.message.includes("secret"));
+  for (const text of ['{"key":"brikk_secret" oops}', '{"key":"brikk_secret', "brikk_secret", '{"key":brikk_secret}']) {
+    assert.throws(
+      () => parse(text),
+      (error) => error instanceof JsonDocumentError && !error.message.includes("secret"),
+    );
   }
 });
 
 test("any bytes at all are parsed or refused, and nothing else is thrown", () => {
-  const bytes = fc.oneof(fc.uint8Array({ maxLength: 60 }).map((array) => Buffer.from(array)), fc.string({ unit: fc.constantFrom("{", "}", "[", "]", ":", ",", '"', "\\", " ", "1", "a", "e"), maxLength: 40 }).map((text) => Buffer.from(text)));
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 60 }).map((array) => Buffer.from(array)),
+    fc
+      .string({ unit: fc.constantFrom("{", "}", "[", "]", ":", ",", '"', "\\", " ", "1", "a", "e"), maxLength: 40 })
+      .map((text) => Buffer.from(text)),
+  );
   fc.assert(
     fc.property(bytes, (body) => {
       try {

@@ -41,7 +41,23 @@ test("zeros at the end and spaces around an amount change nothing", () => {
   assert.equal(parseUsd(" 0.250000000 "), 250_000_000n);
 });
 
-for (const text of ["", "-1", "+1", "1e3", "1.", ".5", "0.0000000001", "1,5", "0x10", "Infinity", "NaN", "1 2", "1234567890", "$5", "٥"]) {
+for (const text of [
+  "",
+  "-1",
+  "+1",
+  "1e3",
+  "1.",
+  ".5",
+  "0.0000000001",
+  "1,5",
+  "0x10",
+  "Infinity",
+  "NaN",
+  "1 2",
+  "1234567890",
+  "$5",
+  "٥",
+]) {
   test(`an amount is not guessed from ${JSON.stringify(text)}`, () => {
     assert.equal(parseUsd(text), undefined);
   });

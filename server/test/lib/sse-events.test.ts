@@ -22,9 +22,21 @@ function cut(bytes: Buffer, places: readonly number[]): Buffer[] {
 const lineEnd = fc.constantFrom("\n", "\r\n");
 const line = fc.oneof(
   fc.string({ unit: "grapheme", maxLength: 12 }).map((text) => `data: ${text.replaceAll(/[\r\n]/g, "")}`),
-  fc.constantFrom("data:", "data", ": a comment", "event: delta", "id: 7", "retry: 10", "data:{\"a\":\"é日🎉\"}", "\uFEFFdata: x", " "),
+  fc.constantFrom(
+    "data:",
+    "data",
+    ": a comment",
+    "event: delta",
+    "id: 7",
+    "retry: 10",
+    'data:{"a":"é日🎉"}',
+    "\uFEFFdata: x",
+    " ",
+  ),
 );
-const event = fc.tuple(fc.array(fc.tuple(line, lineEnd), { minLength: 1, maxLength: 4 }), lineEnd).map(([lines, end]) => lines.map(([text, ending]) => text + ending).join("") + end);
+const event = fc
+  .tuple(fc.array(fc.tuple(line, lineEnd), { minLength: 1, maxLength: 4 }), lineEnd)
+  .map(([lines, end]) => lines.map(([text, ending]) => text + ending).join("") + end);
 
 test("a stream gives the same events, byte for byte, however the network cuts it", () => {
   fc.assert(
@@ -37,7 +49,13 @@ test("a stream gives the same events, byte for byte, however the network cuts it
 });
 
 test("empty lines between events stand alone and belong to no event", () => {
-  assert.deepEqual(frame([Buffer.from("\n\r\ndata: a\n\n\ndata: b\r\n\r\n")]), ["\n", "\r\n", "data: a\n\n", "\n", "data: b\r\n\r\n"]);
+  assert.deepEqual(frame([Buffer.from("\n\r\ndata: a\n\n\ndata: b\r\n\r\n")]), [
+    "\n",
+    "\r\n",
+    "data: a\n\n",
+    "\n",
+    "data: b\r\n\r\n",
+  ]);
 });
 
 test("an event that was cut off is not given out, and can be told by its bytes", () => {

@@ -4,9 +4,17 @@ import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import type { Operation, ProviderFault, ResponseHeaders } from "../../src/providers/provider.ts";
 
-const provider = createOpenAiCompatible({ name: "acme", baseUrl: "https://api.acme.test/v1/", apiKey: "sk-own", defaultModel: "m", simulated: false });
-const sent = (text: string, model = "m", operation: Operation = "chat"): string => provider.prepare(operation, parseJsonDocument(Buffer.from(text)), model).body.toString("utf8");
-const fault = (status: number, body: unknown, headers: ResponseHeaders = {}) => provider.readFault(status, headers, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
+const provider = createOpenAiCompatible({
+  name: "acme",
+  baseUrl: "https://api.acme.test/v1/",
+  apiKey: "sk-own",
+  defaultModel: "m",
+  simulated: false,
+});
+const sent = (text: string, model = "m", operation: Operation = "chat"): string =>
+  provider.prepare(operation, parseJsonDocument(Buffer.from(text)), model).body.toString("utf8");
+const fault = (status: number, body: unknown, headers: ResponseHeaders = {}) =>
+  provider.readFault(status, headers, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
 
 test("a request goes to the operation's path under the base address, with the gateway's own key", () => {
   const document = parseJsonDocument(Buffer.from('{"model":"m"}'));
@@ -18,12 +26,19 @@ test("a request goes to the operation's path under the base address, with the ga
 });
 
 test("a base address without a path puts the operation at the root", () => {
-  const bare = createOpenAiCompatible({ name: "acme", baseUrl: "http://127.0.0.1:9", apiKey: "k", defaultModel: "m", simulated: true });
+  const bare = createOpenAiCompatible({
+    name: "acme",
+    baseUrl: "http://127.0.0.1:9",
+    apiKey: "k",
+    defaultModel: "m",
+    simulated: true,
+  });
   assert.equal(bare.prepare("chat", parseJsonDocument(Buffer.from("{}")), "m").path, "/chat/completions");
 });
 
 test("a plain request whose model is named as the provider names it goes out as the very same bytes", () => {
-  const text = ' {"model" : "m" , "x_unknown": 12345678901234567890, "messages":[{"role":"user","content":"\\u00e9 日"}]}\n';
+  const text =
+    ' {"model" : "m" , "x_unknown": 12345678901234567890, "messages":[{"role":"user","content":"\\u00e9 日"}]}\n';
   const bytes = Buffer.from(text);
   assert.equal(provider.prepare("chat", parseJsonDocument(bytes), "m").body, bytes);
 });
@@ -31,13 +46,49 @@ test("a plain request whose model is named as the provider names it goes out as 
 const edits: readonly [string, string, string, Operation, string][] = [
   ["the model is named as the provider names it", '{"model":"acme/m","a":1}', "m", "chat", '{"model":"m","a":1}'],
   ["Brikk's own list of models stays here", '{"model":"m","models":["x"],"a":1}', "m", "chat", '{"model":"m","a":1}'],
-  ["usage is always asked for in a stream", '{"model":"m","stream":true}', "m", "chat", '{"model":"m","stream":true,"stream_options":{"include_usage":true}}'],
-  ["usage is asked for beside other stream options", '{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}', "m", "chat", '{"model":"m","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true}}'],
-  ["a caller's refusal of usage is overridden", '{"model":"m","stream":true,"stream_options":{"include_usage":false}}', "m", "chat", '{"model":"m","stream":true,"stream_options":{"include_usage":true}}'],
-  ["stream options of null", '{"model":"m","stream":true,"stream_options":null}', "m", "chat", '{"model":"m","stream":true,"stream_options":{"include_usage":true}}'],
-  ["a stream that asks for usage itself is left alone", '{"model":"m", "stream":true,"stream_options":{ "include_usage":true }}', "m", "chat", '{"model":"m", "stream":true,"stream_options":{ "include_usage":true }}'],
+  [
+    "usage is always asked for in a stream",
+    '{"model":"m","stream":true}',
+    "m",
+    "chat",
+    '{"model":"m","stream":true,"stream_options":{"include_usage":true}}',
+  ],
+  [
+    "usage is asked for beside other stream options",
+    '{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}',
+    "m",
+    "chat",
+    '{"model":"m","stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true}}',
+  ],
+  [
+    "a caller's refusal of usage is overridden",
+    '{"model":"m","stream":true,"stream_options":{"include_usage":false}}',
+    "m",
+    "chat",
+    '{"model":"m","stream":true,"stream_options":{"include_usage":true}}',
+  ],
+  [
+    "stream options of null",
+    '{"model":"m","stream":true,"stream_options":null}',
+    "m",
+    "chat",
+    '{"model":"m","stream":true,"stream_options":{"include_usage":true}}',
+  ],
+  [
+    "a stream that asks for usage itself is left alone",
+    '{"model":"m", "stream":true,"stream_options":{ "include_usage":true }}',
+    "m",
+    "chat",
+    '{"model":"m", "stream":true,"stream_options":{ "include_usage":true }}',
+  ],
   ["no stream, no stream options", '{"model":"m","stream":false}', "m", "chat", '{"model":"m","stream":false}'],
-  ["an embedding has no usage to ask for", '{"model":"m","input":"x","stream":true}', "m", "embeddings", '{"model":"m","input":"x","stream":true}'],
+  [
+    "an embedding has no usage to ask for",
+    '{"model":"m","input":"x","stream":true}',
+    "m",
+    "embeddings",
+    '{"model":"m","input":"x","stream":true}',
+  ],
 ];
 for (const [what, text, model, operation, expected] of edits) {
   test(`what goes out: ${what}`, () => {
@@ -46,7 +97,11 @@ for (const [what, text, model, operation, expected] of edits) {
 }
 
 const faults: readonly [number, unknown, ProviderFault][] = [
-  [400, { error: { message: "bad", type: "invalid_request_error", code: "context_length_exceeded", param: "messages" } }, "refused"],
+  [
+    400,
+    { error: { message: "bad", type: "invalid_request_error", code: "context_length_exceeded", param: "messages" } },
+    "refused",
+  ],
   [401, { error: { message: "wrong key" } }, "credentials"],
   [402, {}, "quota"],
   [403, { error: { code: "unsupported_country_region_territory" } }, "credentials"],
@@ -75,13 +130,32 @@ for (const [status, body, expected] of faults) {
 }
 
 test("the vendor's words are kept apart from the error's own message", () => {
-  const error = fault(400, { error: { message: "n is too large", type: "invalid_request_error", code: 1234, param: "n" } });
-  assert.deepEqual(error.info, { provider: "acme", status: 400, vendorMessage: "n is too large", vendorType: "invalid_request_error", vendorCode: "1234", param: "n" });
+  const error = fault(400, {
+    error: { message: "n is too large", type: "invalid_request_error", code: 1234, param: "n" },
+  });
+  assert.deepEqual(error.info, {
+    provider: "acme",
+    status: 400,
+    vendorMessage: "n is too large",
+    vendorType: "invalid_request_error",
+    vendorCode: "1234",
+    param: "n",
+  });
   assert.doesNotMatch(error.message, /too large/);
 });
 
 test("a body that is not what was promised is survived", () => {
-  for (const body of ["", "null", "[]", '"text"', "{", '{"error":"a text"}', '{"error":[1]}', '{"error":{"message":{"a":1}}}', "\u0000\uffff"]) {
+  for (const body of [
+    "",
+    "null",
+    "[]",
+    '"text"',
+    "{",
+    '{"error":"a text"}',
+    '{"error":[1]}',
+    '{"error":{"message":{"a":1}}}',
+    "\u0000\uffff",
+  ]) {
     const error = fault(400, body);
     assert.equal(error.fault, "refused");
     assert.equal(error.info.vendorMessage, undefined);

@@ -22,8 +22,14 @@ interface Caller {
 let lastRequest = 0;
 function ask(gateway: GatewayUnderTest, body: object): Caller {
   const requestId = `cancel-${++lastRequest}`;
-  const outgoing = httpRequest(`${gateway.url}/v1/chat/completions`, { method: "POST", agent: false, headers: { "content-type": "application/json", "x-request-id": requestId } });
-  const answer = new Promise<IncomingMessage>((resolve, reject) => outgoing.on("response", resolve).on("error", reject));
+  const outgoing = httpRequest(`${gateway.url}/v1/chat/completions`, {
+    method: "POST",
+    agent: false,
+    headers: { "content-type": "application/json", "x-request-id": requestId },
+  });
+  const answer = new Promise<IncomingMessage>((resolve, reject) =>
+    outgoing.on("response", resolve).on("error", reject),
+  );
   // A caller who has left waits for nothing.
   answer.catch(() => undefined);
   outgoing.end(JSON.stringify({ model: "gpt-4o-mini", ...body }));
@@ -54,7 +60,11 @@ async function takeChunks(answer: IncomingMessage, wanted: number): Promise<void
   });
 }
 
-const within = (actual: number, expected: number, share: number, what: string): void => assert.ok(Math.abs(actual - expected) <= expected * share, `${what}: ${actual} is not within ${share * 100} % of ${expected}`);
+const within = (actual: number, expected: number, share: number, what: string): void =>
+  assert.ok(
+    Math.abs(actual - expected) <= expected * share,
+    `${what}: ${actual} is not within ${share * 100} % of ${expected}`,
+  );
 
 const prompts: readonly [string, string][] = [
   ["en", "Please write 400 words about how the tides work and why they differ from place to place."],
@@ -74,7 +84,10 @@ for (const [language, prompt] of prompts) {
       assert.equal(served.aborted, true);
       assert.equal(served.finished, false);
       const row = await rowOf(gateway, caller);
-      assert.deepEqual([row["outcome"], row["status"], row["usage_source"], row["stream"]], ["cancelled", 499n, "estimated", 1n]);
+      assert.deepEqual(
+        [row["outcome"], row["status"], row["usage_source"], row["stream"]],
+        ["cancelled", 499n, "estimated", 1n],
+      );
       assert.ok(served.usage.completionTokens >= 40);
       within(Number(row["output_tokens"]), served.usage.completionTokens, 0.15, "output");
       within(Number(row["fresh_input_tokens"]), served.usage.promptTokens, 0.15, "input");
@@ -96,7 +109,10 @@ test("a caller who leaves while the answer streams gives the reservation back, a
 });
 
 /** A provider that the test leads by hand, and that tells when it is left. */
-async function heldProvider(t: TestContext, begin: (response: ServerResponse) => void): Promise<{ baseUrl: string; asked: Promise<void>; gone: Promise<number>; asks: () => number }> {
+async function heldProvider(
+  t: TestContext,
+  begin: (response: ServerResponse) => void,
+): Promise<{ baseUrl: string; asked: Promise<void>; gone: Promise<number>; asks: () => number }> {
   const asked = Promise.withResolvers<void>();
   const gone = Promise.withResolvers<number>();
   let asks = 0;
@@ -109,19 +125,38 @@ async function heldProvider(t: TestContext, begin: (response: ServerResponse) =>
     response.on("close", () => gone.resolve(performance.now()));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  }));
-  return { baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`, asked: asked.promise, gone: gone.promise, asks: () => asks };
+  t.after(
+    () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  );
+  return {
+    baseUrl: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
+    asked: asked.promise,
+    gone: gone.promise,
+    asks: () => asks,
+  };
 }
 
 const PROMPT = { messages: [{ role: "user", content: "How are you?" }] };
 const beginnings: readonly [string, boolean, (response: ServerResponse) => void][] = [
   ["before a stream's status line", true, () => undefined],
-  ["before a stream's first token", true, (response) => response.writeHead(200, { "content-type": "text/event-stream" }).write('data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n')],
+  [
+    "before a stream's first token",
+    true,
+    (response) =>
+      response
+        .writeHead(200, { "content-type": "text/event-stream" })
+        .write('data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'),
+  ],
   ["while a plain answer is being made", false, () => undefined],
-  ["in the middle of a plain answer's body", false, (response) => response.writeHead(200, { "content-length": "1000" }).write('{"id":"c",')],
+  [
+    "in the middle of a plain answer's body",
+    false,
+    (response) => response.writeHead(200, { "content-length": "1000" }).write('{"id":"c",'),
+  ],
 ];
 for (const [what, stream, begin] of beginnings) {
   test(`a caller who leaves ${what} stops the provider within a second; nobody else is asked, and the input is charged`, async (t) => {
@@ -135,7 +170,10 @@ for (const [what, stream, begin] of beginnings) {
     const tookMs = (await provider.gone) - leftAt;
     assert.ok(tookMs < 1_000, `the provider was held for ${tookMs} ms`);
     const row = await rowOf(gateway, caller);
-    assert.deepEqual([row["outcome"], row["status"], row["usage_source"], row["output_tokens"], row["attempts"]], ["cancelled", 499n, "estimated", 0n, 1n]);
+    assert.deepEqual(
+      [row["outcome"], row["status"], row["usage_source"], row["output_tokens"], row["attempts"]],
+      ["cancelled", 499n, "estimated", 0n, 1n],
+    );
     assert.ok((row["fresh_input_tokens"] as bigint) > 0n);
     assert.equal(other.asks(), 0);
     assert.equal(gateway.gateway.inFlight.count, 0);
@@ -155,13 +193,23 @@ test("a caller who closes the connection after the whole answer has not cancelle
 
 test("many callers leaving at once leave nothing in hand and one row each", async (t) => {
   const gateway = await gatewayFor(t, { simulator: { firstTokenMs: 0, tokensPerSecond: 100 } });
-  const callers = Array.from({ length: 50 }, (_, index) => ask(gateway, { stream: true, messages: [{ role: "user", content: `${prompts[0]![1]} ${index}` }] }));
+  const callers = Array.from({ length: 50 }, (_, index) =>
+    ask(gateway, { stream: true, messages: [{ role: "user", content: `${prompts[0]![1]} ${index}` }] }),
+  );
   await Promise.all(callers.map(async (caller) => takeChunks(await caller.answer, 2)));
   for (const caller of callers) caller.leave();
   const rows = await Promise.all(callers.map((caller) => rowOf(gateway, caller)));
   assert.ok(rows.every((row) => row["outcome"] === "cancelled"));
   assert.equal(gateway.gateway.inFlight.count, 0);
-  const standing = gateway.gateway.ledger.standing({ id: String(rows[0]!["key_id"]), name: "", state: { kind: "active" }, createdAtMs: 0 });
+  const standing = gateway.gateway.ledger.standing({
+    id: String(rows[0]!["key_id"]),
+    name: "",
+    state: { kind: "active" },
+    createdAtMs: 0,
+  });
   assert.equal(standing.reserved, 0n);
-  assert.equal(standing.spent, rows.reduce((sum, row) => sum + (row["cost_nano_usd"] as bigint), 0n));
+  assert.equal(
+    standing.spent,
+    rows.reduce((sum, row) => sum + (row["cost_nano_usd"] as bigint), 0n),
+  );
 });

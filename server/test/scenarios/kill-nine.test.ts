@@ -39,10 +39,12 @@ async function startServer(): Promise<Server> {
     stdio: ["ignore", "pipe", "pipe"],
   });
   running.add(child);
-  const ended = new Promise<number | null>((resolve) => child.on("close", (code) => {
-    running.delete(child);
-    resolve(code);
-  }));
+  const ended = new Promise<number | null>((resolve) =>
+    child.on("close", (code) => {
+      running.delete(child);
+      resolve(code);
+    }),
+  );
   const url = await new Promise<string>((resolve, reject) => {
     let said = "";
     const hear = (text: string): void => {
@@ -81,7 +83,11 @@ async function load(url: string, callers: number, onWhole: (count: number) => vo
           method: "POST",
           dispatcher: agent,
           headers: { "content-type": "application/json" },
-          body: JSON.stringify({ model: asked % 3 === 0 ? "mistral-small-latest" : "gpt-4o-mini", stream, messages: [{ role: "user", content: `Question ${asked}` }] }),
+          body: JSON.stringify({
+            model: asked % 3 === 0 ? "mistral-small-latest" : "gpt-4o-mini",
+            stream,
+            messages: [{ role: "user", content: `Question ${asked}` }],
+          }),
         });
         const text = await answer.body.text();
         assert.equal(answer.statusCode, 200, text);
@@ -122,14 +128,22 @@ for (let round = 1; round <= ROUNDS; round++) {
     const rows = database.prepare("select request_id, outcome, usage_source from usage_events").all();
     const rowsOf = Map.groupBy(rows, (row) => String(row["request_id"]));
     for (const { requestId } of received) {
-      assert.deepEqual(rowsOf.get(requestId)?.map((row) => [row["outcome"], row["usage_source"]]), [["completed", "exact"]], requestId);
+      assert.deepEqual(
+        rowsOf.get(requestId)?.map((row) => [row["outcome"], row["usage_source"]]),
+        [["completed", "exact"]],
+        requestId,
+      );
     }
     assert.equal(rowsOf.size, rows.length, "a request has two rows");
-    const eventSums = database.prepare(`select occurred_at_ms - occurred_at_ms % 3600000 as hour, key_id, coalesce(provider, '') as provider, coalesce(model, '') as model, outcome, simulated, count(*) as requests,
+    const eventSums = database
+      .prepare(`select occurred_at_ms - occurred_at_ms % 3600000 as hour, key_id, coalesce(provider, '') as provider, coalesce(model, '') as model, outcome, simulated, count(*) as requests,
         sum(fresh_input_tokens + cached_input_tokens + cache_write_tokens + audio_input_tokens) as input, sum(output_tokens + audio_output_tokens) as output, sum(cost_nano_usd) as cost
-      from usage_events group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6`).all();
-    const rollUps = database.prepare(`select hour_start_ms as hour, key_id, provider, model, outcome, simulated, requests, input_tokens as input, output_tokens as output, cost_nano_usd as cost
-      from usage_hourly order by 1, 2, 3, 4, 5, 6`).all();
+      from usage_events group by 1, 2, 3, 4, 5, 6 order by 1, 2, 3, 4, 5, 6`)
+      .all();
+    const rollUps = database
+      .prepare(`select hour_start_ms as hour, key_id, provider, model, outcome, simulated, requests, input_tokens as input, output_tokens as output, cost_nano_usd as cost
+      from usage_hourly order by 1, 2, 3, 4, 5, 6`)
+      .all();
     assert.deepEqual(rollUps, eventSums);
     t.diagnostic(`${whole.length} answers received whole, ${rows.length} rows in all`);
   });
@@ -144,5 +158,8 @@ test("the restarted server counts what the killed ones had spent, and stops poli
   const database = new DatabaseSync(databasePath);
   const sums = database.prepare("select count(*) as requests, sum(cost_nano_usd) as cost from usage_events").get()!;
   database.close();
-  assert.deepEqual([usage.this_month.requests, Math.round(usage.this_month.cost_usd * 1e9)], [sums["requests"], sums["cost"]]);
+  assert.deepEqual(
+    [usage.this_month.requests, Math.round(usage.this_month.cost_usd * 1e9)],
+    [sums["requests"], sums["cost"]],
+  );
 });

@@ -14,16 +14,31 @@ const client = clientWith(key.secret);
 /** The same package straight at the simulator. */
 const vendor = new Mistral({ serverURL: brikk.simulator.mistralBaseUrl.replace(/\/v1$/, ""), apiKey: "any" });
 
-const question = { model: "mistral-small-latest", messages: [{ role: "user" as const, content: "¿Por qué el cielo es azul?" }], randomSeed: 5 };
+const question = {
+  model: "mistral-small-latest",
+  messages: [{ role: "user" as const, content: "¿Por qué el cielo es azul?" }],
+  randomSeed: 5,
+};
 const weatherTool = {
   type: "function" as const,
-  function: { name: "get_weather", description: "The weather in a city", parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } },
+  function: {
+    name: "get_weather",
+    description: "The weather in a city",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
 };
 
 interface Failure {
   readonly status: number;
   readonly headers: Headers;
-  readonly error: { readonly message: string; readonly type: string; readonly code: string; readonly param: string | null; readonly request_id: string; readonly details: unknown };
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly code: string;
+    readonly param: string | null;
+    readonly request_id: string;
+    readonly details: unknown;
+  };
 }
 
 /** The error a call ends with, as the SDK gives it. */
@@ -69,20 +84,35 @@ test("chat.stream gives the provider's text, with the usage that Mistral sends u
 });
 
 test("a tool is called, streamed and not, and its result understood", async () => {
-  const asked = { model: "mistral-small-latest", messages: [{ role: "user" as const, content: "What is the weather in Paris?" }], tools: [weatherTool], toolChoice: "any" as const };
+  const asked = {
+    model: "mistral-small-latest",
+    messages: [{ role: "user" as const, content: "What is the weather in Paris?" }],
+    tools: [weatherTool],
+    toolChoice: "any" as const,
+  };
   const answer = await client.chat.complete(asked);
   const message = answer.choices[0]!.message!;
   const call = message.toolCalls![0]!;
   assert.equal(answer.choices[0]?.finishReason, "tool_calls");
   assert.equal(call.function.name, "get_weather");
-  const input: unknown = typeof call.function.arguments === "string" ? JSON.parse(call.function.arguments) : call.function.arguments;
+  const input: unknown =
+    typeof call.function.arguments === "string" ? JSON.parse(call.function.arguments) : call.function.arguments;
   assert.equal(typeof (input as { city: unknown }).city, "string");
 
   const streamed: string[] = [];
-  for await (const { data } of await client.chat.stream(asked)) for (const part of data.choices[0]?.delta.toolCalls ?? []) streamed.push(part.function.name);
+  for await (const { data } of await client.chat.stream(asked))
+    for (const part of data.choices[0]?.delta.toolCalls ?? []) streamed.push(part.function.name);
   assert.deepEqual(streamed, ["get_weather"]);
 
-  const answered = await client.chat.complete({ ...asked, toolChoice: "auto", messages: [...asked.messages, { ...message, role: "assistant" }, { role: "tool", toolCallId: call.id!, name: "get_weather", content: "21 degrees" }] });
+  const answered = await client.chat.complete({
+    ...asked,
+    toolChoice: "auto",
+    messages: [
+      ...asked.messages,
+      { ...message, role: "assistant" },
+      { role: "tool", toolCallId: call.id!, name: "get_weather", content: "21 degrees" },
+    ],
+  });
   assert.equal(answered.choices[0]?.finishReason, "stop");
 });
 
@@ -103,11 +133,13 @@ test("models.list names Mistral's models as the SDK knows them", async () => {
   assert.equal(model.capabilities.completionChat, true);
   assert.ok(model.maxContextLength > 32_768, "the model's own, not the SDK's fallback");
   const embedding = data.find((card) => "id" in card && card.id === "mistral-embed");
-  assert.ok(embedding && embedding.type === "base" && embedding.capabilities.completionChat === false);
+  assert.ok(embedding && embedding.type === "base" && !embedding.capabilities.completionChat);
 });
 
 test("401: an unknown key, and none where one is required", async () => {
-  const wrong = await failureOf(() => clientWith(`${key.secret.slice(0, -1)}${key.secret.endsWith("0") ? "1" : "0"}`).chat.complete(question));
+  const wrong = await failureOf(() =>
+    clientWith(`${key.secret.slice(0, -1)}${key.secret.endsWith("0") ? "1" : "0"}`).chat.complete(question),
+  );
   assert.equal(wrong.status, 401);
   assert.equal(wrong.error.code, "invalid_api_key");
   const strict = await startGateway({ environment: { BRIKK_REQUIRE_AUTH: "true" } });
@@ -130,7 +162,9 @@ test("400: a model without a price, and an order of messages that Mistral refuse
   const unpriced = await failureOf(() => client.chat.complete({ ...question, model: "mistral/mistral-of-tomorrow" }));
   assert.equal(unpriced.status, 400);
   assert.equal(unpriced.error.code, "model_price_unknown");
-  const order = await failureOf(() => client.chat.complete({ ...question, messages: [...question.messages, { role: "assistant", content: "Porque" }] }));
+  const order = await failureOf(() =>
+    client.chat.complete({ ...question, messages: [...question.messages, { role: "assistant", content: "Porque" }] }),
+  );
   assert.equal(order.status, 400);
   assert.match(order.error.message, /last message must come from a user/);
 });

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import OpenAI, { APIError, AuthenticationError, BadRequestError, InternalServerError, NotFoundError, RateLimitError } from "openai";
+import OpenAI, {
+  APIError,
+  AuthenticationError,
+  BadRequestError,
+  InternalServerError,
+  NotFoundError,
+  RateLimitError,
+} from "openai";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
@@ -8,18 +15,32 @@ import { startGateway } from "../harness/gateway-under-test.ts";
 const brikk = await startGateway();
 after(() => brikk.close());
 const key = await brikk.createKey();
-const clientWith = (secret: string, url = brikk.url): OpenAI => new OpenAI({ baseURL: `${url}/v1`, apiKey: secret, maxRetries: 0 });
+const clientWith = (secret: string, url = brikk.url): OpenAI =>
+  new OpenAI({ baseURL: `${url}/v1`, apiKey: secret, maxRetries: 0 });
 const client = clientWith(key.secret);
 /** The same package straight at the simulator: what the caller must see through the gateway. */
 const vendor = new OpenAI({ baseURL: brikk.simulator.openaiBaseUrl, apiKey: "sk-test", maxRetries: 0 });
 
-const question = { model: "gpt-4o-mini", messages: [{ role: "user" as const, content: "Why is the sky blue, and the sea too?" }], seed: 7 };
+const question = {
+  model: "gpt-4o-mini",
+  messages: [{ role: "user" as const, content: "Why is the sky blue, and the sea too?" }],
+  seed: 7,
+};
 const weatherTool = {
   type: "function" as const,
-  function: { name: "get_weather", description: "The weather in a city", parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } },
+  function: {
+    name: "get_weather",
+    description: "The weather in a city",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
 };
-const weatherQuestion = { model: "gpt-4o-mini", messages: [{ role: "user" as const, content: "What is the weather in Paris?" }], tools: [weatherTool] };
-const PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const weatherQuestion = {
+  model: "gpt-4o-mini",
+  messages: [{ role: "user" as const, content: "What is the weather in Paris?" }],
+  tools: [weatherTool],
+};
+const PIXEL =
+  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /** The error a call ends with; a call that ends well is the test's failure. */
 async function errorOf(call: () => PromiseLike<unknown>): Promise<APIError> {
@@ -66,13 +87,18 @@ test("a streamed answer's text is the provider's; without include_usage no chunk
 
 test("with include_usage the last chunk carries the provider's usage and the cost that the ledger holds", async () => {
   const chunks = [];
-  for await (const chunk of await client.chat.completions.create({ ...question, stream: true, stream_options: { include_usage: true } })) chunks.push(chunk);
+  for await (const chunk of await client.chat.completions.create({
+    ...question,
+    stream: true,
+    stream_options: { include_usage: true },
+  }))
+    chunks.push(chunk);
   const last = chunks.pop();
   assert.deepEqual(last?.choices, []);
   const expected = await vendor.chat.completions.create(question);
   assert.equal(last?.usage?.completion_tokens, expected.usage?.completion_tokens);
   const row = (await brikk.events()).at(-1);
-  const { cost_usd: costUsd } = last?.usage as unknown as { cost_usd: number };
+  const costUsd = (last?.usage as { cost_usd?: number } | undefined)?.cost_usd ?? 0;
   assert.equal(Math.round(costUsd * 1e9), Number(row?.["cost_nano_usd"]));
   assert.ok(costUsd > 0);
   for (const chunk of chunks) assert.equal(chunk.choices.length, 1);
@@ -86,7 +112,14 @@ test("a tool is called and its result understood", async () => {
   assert.ok(call?.type === "function");
   assert.equal(call.function.name, "get_weather");
   assert.equal(typeof (JSON.parse(call.function.arguments) as { city: unknown }).city, "string");
-  const answered = await client.chat.completions.create({ ...weatherQuestion, messages: [...weatherQuestion.messages, message, { role: "tool", tool_call_id: call.id, content: "21 degrees and sunny" }] });
+  const answered = await client.chat.completions.create({
+    ...weatherQuestion,
+    messages: [
+      ...weatherQuestion.messages,
+      message,
+      { role: "tool", tool_call_id: call.id, content: "21 degrees and sunny" },
+    ],
+  });
   assert.equal(answered.choices[0]?.finish_reason, "stop");
   assert.ok(answered.choices[0]?.message.content);
 });
@@ -104,8 +137,16 @@ test("a streamed tool call arrives in pieces that make up the provider's argumen
 });
 
 test("an answer in the form of a JSON schema has that form", async () => {
-  const schema = { type: "object", properties: { title: { type: "string" }, score: { type: "integer" } }, required: ["title", "score"], additionalProperties: false };
-  const answer = await client.chat.completions.create({ ...question, response_format: { type: "json_schema", json_schema: { name: "review", strict: true, schema } } });
+  const schema = {
+    type: "object",
+    properties: { title: { type: "string" }, score: { type: "integer" } },
+    required: ["title", "score"],
+    additionalProperties: false,
+  };
+  const answer = await client.chat.completions.create({
+    ...question,
+    response_format: { type: "json_schema", json_schema: { name: "review", strict: true, schema } },
+  });
   const value = JSON.parse(answer.choices[0]?.message.content ?? "") as Record<string, unknown>;
   assert.deepEqual(Object.keys(value).sort(), ["score", "title"]);
   assert.ok(Number.isInteger(value["score"]));
@@ -113,12 +154,18 @@ test("an answer in the form of a JSON schema has that form", async () => {
 
 test("n=2 gives two answers, streamed and not, and both are charged", async () => {
   const plain = await client.chat.completions.create({ ...question, n: 2 });
-  assert.deepEqual(plain.choices.map(({ index }) => index), [0, 1]);
+  assert.deepEqual(
+    plain.choices.map(({ index }) => index),
+    [0, 1],
+  );
   const texts = ["", ""];
   for await (const { choices } of await client.chat.completions.create({ ...question, n: 2, stream: true })) {
     for (const choice of choices) texts[choice.index] += choice.delta.content ?? "";
   }
-  assert.deepEqual(texts, plain.choices.map(({ message }) => message.content));
+  assert.deepEqual(
+    texts,
+    plain.choices.map(({ message }) => message.content),
+  );
   const [first, second] = (await brikk.events()).slice(-2);
   assert.equal(Number(first?.["output_tokens"]), plain.usage?.completion_tokens);
   assert.equal(Number(second?.["output_tokens"]), plain.usage?.completion_tokens);
@@ -138,7 +185,15 @@ test("stop, logprobs and max_tokens reach the provider", async () => {
 test("a picture in a message is taken along", async () => {
   const answer = await client.chat.completions.create({
     model: "gpt-4o-mini",
-    messages: [{ role: "user", content: [{ type: "text", text: "What is in this picture?" }, { type: "image_url", image_url: { url: PIXEL } }] }],
+    messages: [
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "What is in this picture?" },
+          { type: "image_url", image_url: { url: PIXEL } },
+        ],
+      },
+    ],
   });
   assert.ok(answer.choices[0]?.message.content);
   assert.ok((answer.usage?.prompt_tokens ?? 0) > 50, "the provider counted the picture");
@@ -165,14 +220,19 @@ test("the list of models names price and context length of each", async () => {
   const model = data.find(({ id }) => id === "gpt-4o-mini") as unknown as Record<string, unknown>;
   assert.equal(model["owned_by"], "openai");
   assert.equal(model["context_length"], 128_000);
-  assert.deepEqual({ ...(model["price"] as object), version: "" }, { input_usd_per_million: 0.15, cached_input_usd_per_million: 0.075, output_usd_per_million: 0.6, version: "" });
+  assert.deepEqual(
+    { ...(model["price"] as object), version: "" },
+    { input_usd_per_million: 0.15, cached_input_usd_per_million: 0.075, output_usd_per_million: 0.6, version: "" },
+  );
   assert.ok(data.some(({ owned_by: owner }) => owner === "mistral"));
 });
 
 test("brikk/cheap is served by the cheaper of the default models, and the answer says which", async () => {
   const { data: models } = await client.models.list();
   const priceOf = (id: string): number => {
-    const { price } = models.find((model) => model.id === id) as unknown as { price: { input_usd_per_million: number; output_usd_per_million: number } };
+    const { price } = models.find((model) => model.id === id) as unknown as {
+      price: { input_usd_per_million: number; output_usd_per_million: number };
+    };
     return price.input_usd_per_million + price.output_usd_per_million;
   };
   const cheaper = priceOf("gpt-4o-mini") <= priceOf("mistral-small-latest") ? "openai" : "mistral";
@@ -190,13 +250,23 @@ test("Mistral's model answers OpenAI's SDK: seed and max_completion_tokens mean 
   const direct = await fetch(`${brikk.simulator.mistralBaseUrl}/chat/completions`, {
     method: "POST",
     headers: { authorization: "Bearer any", "content-type": "application/json" },
-    body: JSON.stringify({ model: "mistral-small-latest", messages: question.messages, random_seed: 11, max_tokens: 9 }),
+    body: JSON.stringify({
+      model: "mistral-small-latest",
+      messages: question.messages,
+      random_seed: 11,
+      max_tokens: 9,
+    }),
   });
   const expected = (await direct.json()) as OpenAI.ChatCompletion;
   assert.equal(plain.choices[0]?.message.content, expected.choices[0]?.message.content);
   let text = "";
   let usage: unknown;
-  for await (const chunk of await client.chat.completions.create({ ...asked, model: "mistral/mistral-small-latest", stream: true, stream_options: { include_usage: true } })) {
+  for await (const chunk of await client.chat.completions.create({
+    ...asked,
+    model: "mistral/mistral-small-latest",
+    stream: true,
+    stream_options: { include_usage: true },
+  })) {
     text += chunk.choices[0]?.delta.content ?? "";
     usage = chunk.usage ?? usage;
   }
@@ -217,18 +287,27 @@ test("400: what the provider refuses is a BadRequestError with the provider's wo
 });
 
 test("401: an unknown key is an AuthenticationError, and so is none where one is required", async () => {
-  const unknown = await errorOf(() => clientWith(`${key.secret.slice(0, -1)}${key.secret.endsWith("0") ? "1" : "0"}`).chat.completions.create(question));
+  const unknown = await errorOf(() =>
+    clientWith(`${key.secret.slice(0, -1)}${key.secret.endsWith("0") ? "1" : "0"}`).chat.completions.create(question),
+  );
   assert.ok(unknown instanceof AuthenticationError);
   assert.equal(unknown.code, "invalid_api_key");
   assert.equal(unknown.headers.get("x-should-retry"), "false");
 
   const strict = await startGateway({ environment: { BRIKK_REQUIRE_AUTH: "true" } });
   try {
-    const none = new OpenAI({ baseURL: `${strict.url}/v1`, apiKey: "unused", maxRetries: 0, defaultHeaders: { Authorization: null } });
+    const none = new OpenAI({
+      baseURL: `${strict.url}/v1`,
+      apiKey: "unused",
+      maxRetries: 0,
+      defaultHeaders: { Authorization: null },
+    });
     const missing = await errorOf(() => none.chat.completions.create(question));
     assert.ok(missing instanceof AuthenticationError);
     assert.equal(missing.code, "missing_api_key");
-    const foreign = await errorOf(() => clientWith("sk-proj-of-another-service", strict.url).chat.completions.create(question));
+    const foreign = await errorOf(() =>
+      clientWith("sk-proj-of-another-service", strict.url).chat.completions.create(question),
+    );
     assert.ok(foreign instanceof AuthenticationError);
     assert.equal(foreign.code, "invalid_api_key");
   } finally {
@@ -259,7 +338,9 @@ test("404: a model that nobody offers is a NotFoundError", async () => {
   assert.ok(error instanceof NotFoundError);
   assert.equal(error.code, "model_not_found");
   assert.equal(error.param, "model");
-  assert.ok((await errorOf(() => client.embeddings.create({ model: "no-such-model", input: "x" }))) instanceof NotFoundError);
+  assert.ok(
+    (await errorOf(() => client.embeddings.create({ model: "no-such-model", input: "x" }))) instanceof NotFoundError,
+  );
 });
 
 test("429: the request over the key's limit is a RateLimitError that says when to come back", async () => {
@@ -284,7 +365,15 @@ test("429: a provider's own limit is a RateLimitError with the provider's Retry-
 
 test("5xx: a provider's failure is an InternalServerError, before a plain answer and before a stream", async () => {
   for (const stream of [false, true]) {
-    brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 500, body: { error: { message: "internal words of the vendor", type: "server_error" } } } });
+    brikk.simulator.faults.set({
+      vendor: "openai",
+      count: 1,
+      fault: {
+        kind: "status",
+        status: 500,
+        body: { error: { message: "internal words of the vendor", type: "server_error" } },
+      },
+    });
     const error = await errorOf(() => client.chat.completions.create({ ...question, stream }));
     assert.ok(error instanceof InternalServerError);
     assert.equal(error.status, 502);
@@ -311,7 +400,10 @@ for (const kind of ["cut", "malformed-chunk", "error-event"] as const) {
     try {
       const whole = (await vendor.chat.completions.create(question)).choices[0]!.message.content!;
       paced.simulator.faults.set({ vendor: "openai", fault: { kind, afterTokens: 10 } });
-      const stream = await clientWith((await paced.createKey()).secret, paced.url).chat.completions.create({ ...question, stream: true });
+      const stream = await clientWith((await paced.createKey()).secret, paced.url).chat.completions.create({
+        ...question,
+        stream: true,
+      });
       let text = "";
       const error = await errorOf(async () => {
         for await (const chunk of stream) {
@@ -332,7 +424,8 @@ for (const kind of ["cut", "malformed-chunk", "error-event"] as const) {
   test(`a stream that breaks off at once (${kind}) raises an APIError`, async () => {
     brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind, afterTokens: 2 } });
     const error = await errorOf(async () => {
-      for await (const chunk of await client.chat.completions.create({ ...question, stream: true })) assert.equal(chunk.choices[0]?.finish_reason ?? null, null);
+      for await (const chunk of await client.chat.completions.create({ ...question, stream: true }))
+        assert.equal(chunk.choices[0]?.finish_reason ?? null, null);
     });
     assert.equal(error.code, "provider_error");
     assert.notEqual((await brikk.events()).at(-1)?.["outcome"], "completed");

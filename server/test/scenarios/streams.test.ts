@@ -46,14 +46,28 @@ async function startProvider(): Promise<ScriptedProvider> {
   };
 }
 
-const sse = (response: ServerResponse): ServerResponse => response.writeHead(200, { "content-type": "text/event-stream" });
-const replay = (...pieces: readonly (Buffer | string)[]): Script => (response) => {
-  sse(response);
-  // Each piece is an HTTP chunk of its own, which a client's parser hands on apart however TCP joins them.
-  for (const piece of pieces) if (piece.length > 0) response.write(piece);
-  response.end();
-};
-const answerJson = (status: number, body: unknown, headers: Record<string, string> = {}): Script => (response) => void response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
+const sse = (response: ServerResponse): ServerResponse =>
+  response.writeHead(200, { "content-type": "text/event-stream" });
+/**
+ * Each piece is an HTTP chunk of its own, which a client's parser hands on apart however TCP joins them. Written past the
+ * response, because node joins the writes of one turn into one chunk.
+ */
+const replay =
+  (...pieces: readonly (Buffer | string)[]): Script =>
+  (response) => {
+    sse(response).flushHeaders();
+    const chunks = pieces.filter((piece) => piece.length > 0).map((piece) => Buffer.from(piece));
+    response.socket?.write(
+      Buffer.concat(
+        chunks.flatMap((piece) => [Buffer.from(`${piece.length.toString(16)}\r\n`), piece, Buffer.from("\r\n")]),
+      ),
+    );
+    response.end();
+  };
+const answerJson =
+  (status: number, body: unknown, headers: Record<string, string> = {}): Script =>
+  (response) =>
+    void response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
 
 let openai: ScriptedProvider;
 let mistral: ScriptedProvider;
@@ -69,7 +83,10 @@ before(async () => {
   agent = new Agent();
   const providers = { openai: openai.baseUrl, mistral: mistral.baseUrl };
   gateway = await startGateway({ providers });
-  hasty = await startGateway({ providers, environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" } });
+  hasty = await startGateway({
+    providers,
+    environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" },
+  });
 });
 after(async () => {
   await Promise.all([gateway.close(), hasty.close()]);
@@ -96,7 +113,8 @@ async function call(body: object | string, to = gateway): Promise<Call> {
 }
 
 const whole = async ({ body }: Call): Promise<Buffer> => Buffer.from(await body.arrayBuffer());
-const errorOf = async (answer: Call): Promise<Record<string, unknown>> => ((await answer.body.json()) as { error: Record<string, unknown> }).error;
+const errorOf = async (answer: Call): Promise<Record<string, unknown>> =>
+  ((await answer.body.json()) as { error: Record<string, unknown> }).error;
 
 /** The one row of the request. */
 async function rowOf({ requestId }: Call, on = gateway): Promise<Row> {
@@ -112,18 +130,46 @@ interface Recording {
   readonly usageAt: number;
 }
 
-const chunk = (delta: object, finish: string | null = null): object => ({ id: "c-1", object: "chat.completion.chunk", created: 1, model: "gpt-4o-mini", choices: [{ index: 0, delta, finish_reason: finish }], usage: null });
-const USAGE = { prompt_tokens: 1_200, completion_tokens: 77, total_tokens: 1_277, prompt_tokens_details: { cached_tokens: 1_024 }, completion_tokens_details: { reasoning_tokens: 5 } };
-const usageChunk = { id: "c-1", object: "chat.completion.chunk", created: 1, model: "gpt-4o-mini", choices: [], usage: USAGE };
+const chunk = (delta: object, finish: string | null = null): object => ({
+  id: "c-1",
+  object: "chat.completion.chunk",
+  created: 1,
+  model: "gpt-4o-mini",
+  choices: [{ index: 0, delta, finish_reason: finish }],
+  usage: null,
+});
+const USAGE = {
+  prompt_tokens: 1_200,
+  completion_tokens: 77,
+  total_tokens: 1_277,
+  prompt_tokens_details: { cached_tokens: 1_024 },
+  completion_tokens_details: { reasoning_tokens: 5 },
+};
+const usageChunk = {
+  id: "c-1",
+  object: "chat.completion.chunk",
+  created: 1,
+  model: "gpt-4o-mini",
+  choices: [],
+  usage: USAGE,
+};
 /** gpt-4o-mini: 0.15, 0.075 and 0.60 USD per million tokens; reckoned here by hand. */
 const COST_NANO_USD = 176n * 150n + 1_024n * 75n + 77n * 600n;
 const COST_USD = Number(COST_NANO_USD) / 1e9;
-const event = (data: object | string, end = "\n"): string => `data: ${typeof data === "string" ? data : JSON.stringify(data)}${end}${end}`;
+const event = (data: object | string, end = "\n"): string =>
+  `data: ${typeof data === "string" ? data : JSON.stringify(data)}${end}${end}`;
 
 const plain: Recording = {
   name: "multi-byte text, LF",
   usageAt: 4,
-  events: [event(chunk({ role: "assistant", content: "" })), event(chunk({ content: "Ça va — 日本語 🎉" })), event('{"choices":[{"index":0,"delta":{"content":"\\u00e9 \\ud83c\\udf89"}}]}'), event(chunk({}, "stop")), event(usageChunk), event("[DONE]")],
+  events: [
+    event(chunk({ role: "assistant", content: "" })),
+    event(chunk({ content: "Ça va — 日本語 🎉" })),
+    event('{"choices":[{"index":0,"delta":{"content":"\\u00e9 \\ud83c\\udf89"}}]}'),
+    event(chunk({}, "stop")),
+    event(usageChunk),
+    event("[DONE]"),
+  ],
 };
 const crlf: Recording = {
   name: "CRLF, comments, further fields, data over several lines",
@@ -153,20 +199,58 @@ const mixed: Recording = {
 /** What the caller must get: written down here, not taken from the gateway. */
 function expectedBytes({ events, usageAt }: Recording, wantsUsage: boolean): string {
   const costed = event({ ...usageChunk, usage: { ...USAGE, cost_usd: COST_USD } });
-  return [...events.slice(0, -1).flatMap((text, index) => (index !== usageAt ? [text] : wantsUsage ? [costed] : [])), "data: [DONE]\n\n"].join("");
+  return [
+    ...events.slice(0, -1).flatMap((text, index) => (index !== usageAt ? [text] : wantsUsage ? [costed] : [])),
+    "data: [DONE]\n\n",
+  ].join("");
 }
 
 async function assertAllMetered(calls: readonly Call[]): Promise<void> {
-  const rows = await gateway.all("select request_id, outcome, status, usage_source, fresh_input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost_nano_usd, attempts, simulated from usage_events");
+  const rows = await gateway.all(
+    "select request_id, outcome, status, usage_source, fresh_input_tokens, cached_input_tokens, output_tokens, reasoning_tokens, cost_nano_usd, attempts, simulated from usage_events",
+  );
   const byRequest = Map.groupBy(rows, (row) => String(row["request_id"]));
   for (const { requestId } of calls) {
     assert.deepEqual(byRequest.get(requestId), [
-      { request_id: requestId, outcome: "completed", status: 200n, usage_source: "exact", fresh_input_tokens: 176n, cached_input_tokens: 1_024n, output_tokens: 77n, reasoning_tokens: 5n, cost_nano_usd: COST_NANO_USD, attempts: 1n, simulated: 1n },
+      {
+        request_id: requestId,
+        outcome: "completed",
+        status: 200n,
+        usage_source: "exact",
+        fresh_input_tokens: 176n,
+        cached_input_tokens: 1_024n,
+        output_tokens: 77n,
+        reasoning_tokens: 5n,
+        cost_nano_usd: COST_NANO_USD,
+        attempts: 1n,
+        simulated: 1n,
+      },
     ]);
   }
 }
 
-const asking = (wantsUsage: boolean): object => ({ stream: true, ...(wantsUsage ? { stream_options: { include_usage: true } } : {}) });
+const asking = (wantsUsage: boolean): object => ({
+  stream: true,
+  ...(wantsUsage ? { stream_options: { include_usage: true } } : {}),
+});
+
+test("a replayed stream reaches a client cut where the test cuts it", async () => {
+  openai.play(replay("a\r", "\nb", "c"));
+  const seen: string[] = [];
+  const ended = Promise.withResolvers<void>();
+  agent.dispatch(
+    { origin: new URL(openai.baseUrl).origin, path: "/", method: "POST" },
+    {
+      onRequestStart: () => undefined,
+      onResponseStart: () => undefined,
+      onResponseData: (_, piece) => seen.push(piece.toString("utf8")),
+      onResponseEnd: () => ended.resolve(),
+      onResponseError: (_, error) => ended.reject(error),
+    },
+  );
+  await ended.promise;
+  assert.deepEqual(seen, ["a\r", "\nb", "c"]);
+});
 
 for (const recording of [plain, crlf, mixed]) {
   for (const wantsUsage of [false, true]) {
@@ -191,13 +275,41 @@ for (const recording of [plain, crlf, mixed]) {
 
 test("an event of over 1 MB passes whole wherever it is cut", async () => {
   const long = "日本語🎉 text ".repeat(60_000);
-  const recording: Recording = { ...plain, events: [plain.events[0]!, event(chunk({ content: long })), event(chunk({}, "stop")), event(usageChunk), event("[DONE]")], usageAt: 3 };
+  const recording: Recording = {
+    ...plain,
+    events: [
+      plain.events[0]!,
+      event(chunk({ content: long })),
+      event(chunk({}, "stop")),
+      event(usageChunk),
+      event("[DONE]"),
+    ],
+    usageAt: 3,
+  };
   const bytes = Buffer.from(recording.events.join(""));
   assert.ok(bytes.length > 1_048_576);
   const expected = expectedBytes(recording, true);
   const head = recording.events[0]!.length;
   const big = Buffer.byteLength(recording.events[1]!);
-  const places = [1, head - 1, head, head + 1, head + 6, head + 65_536, head + 262_143, head + 500_000, head + 500_001, head + 500_002, head + 500_003, head + 1_048_576, head + big - 2, head + big - 1, head + big, head + big + 1, bytes.length - 1];
+  const places = [
+    1,
+    head - 1,
+    head,
+    head + 1,
+    head + 6,
+    head + 65_536,
+    head + 262_143,
+    head + 500_000,
+    head + 500_001,
+    head + 500_002,
+    head + 500_003,
+    head + 1_048_576,
+    head + big - 2,
+    head + big - 1,
+    head + big,
+    head + big + 1,
+    bytes.length - 1,
+  ];
   const calls: Call[] = [];
   const run = async (pieces: Buffer[], what: string): Promise<void> => {
     openai.play(replay(...pieces));
@@ -241,10 +353,14 @@ function eventsOf({ body }: Call): { next(): Promise<string | undefined>; rest()
 }
 
 /** Starts a stream whose first event has reached the caller while the provider holds the rest. */
-async function startHeldStream(body: object = {}): Promise<{ answer: Call; provider: ServerResponse; events: ReturnType<typeof eventsOf>; first: string }> {
+async function startHeldStream(
+  body: object = {},
+): Promise<{ answer: Call; provider: ServerResponse; events: ReturnType<typeof eventsOf>; first: string }> {
   const started = Promise.withResolvers<ServerResponse>();
   openai.play((response) => {
-    sse(response).write(event(chunk({ role: "assistant", content: "" })) + event(chunk({ content: "One two three four five" })));
+    sse(response).write(
+      event(chunk({ role: "assistant", content: "" })) + event(chunk({ content: "One two three four five" })),
+    );
     started.resolve(response);
   });
   const answer = await call({ stream: true, ...body });
@@ -270,17 +386,28 @@ test("the first event reaches the caller while the provider still holds the rest
 test("[DONE] is not sent before the answer's row is in the database", async () => {
   const { answer, provider, events } = await startHeldStream();
   provider.end(event(chunk({}, "stop")) + event(usageChunk) + event("[DONE]"));
-  for (let text = await events.next(); text !== "data: [DONE]\n\n"; text = await events.next()) assert.notEqual(text, undefined);
+  for (let text = await events.next(); text !== "data: [DONE]\n\n"; text = await events.next())
+    assert.notEqual(text, undefined);
   assert.equal((await rowOf(answer))["outcome"], "completed");
 });
 
 const breaks: readonly [string, (provider: ServerResponse) => unknown][] = [
   ["the connection is cut", (provider) => provider.socket?.resetAndDestroy()],
   ["the stream ends without a finish", (provider) => provider.end()],
-  ["the stream ends in the middle of an event", (provider) => provider.end('data: {"choices":[{"index":0,"delta":{"content":"si')],
+  [
+    "the stream ends in the middle of an event",
+    (provider) => provider.end('data: {"choices":[{"index":0,"delta":{"content":"si'),
+  ],
   ["a chunk is malformed", (provider) => provider.end(event('{"choices":[{"index":0,"del') + event("[DONE]"))],
-  ["the vendor reports an error inside", (provider) => provider.end(event({ error: { message: "vendor's own words", type: "server_error" } }) + event("[DONE]"))],
-  ["a finish came but neither usage nor an end", (provider) => provider.write(event(chunk({}, "stop")), () => provider.socket?.resetAndDestroy())],
+  [
+    "the vendor reports an error inside",
+    (provider) =>
+      provider.end(event({ error: { message: "vendor's own words", type: "server_error" } }) + event("[DONE]")),
+  ],
+  [
+    "a finish came but neither usage nor an end",
+    (provider) => provider.write(event(chunk({}, "stop")), () => provider.socket?.resetAndDestroy()),
+  ],
 ];
 for (const [what, breakOff] of breaks) {
   test(`a cut answer never looks finished: ${what}`, async () => {
@@ -329,29 +456,57 @@ test("a stream that is whole but was never counted is complete, and its usage is
 });
 
 const mistralUsage = { prompt_tokens: 20, completion_tokens: 4, total_tokens: 24 };
-const mistralStream = event({ id: "m", choices: [{ index: 0, delta: { role: "assistant", content: "Hola" }, finish_reason: null }] }) + event({ id: "m", choices: [{ index: 0, delta: { content: "" }, finish_reason: "stop" }], usage: mistralUsage }) + event("[DONE]");
-const mistralAnswer = { id: "m", object: "chat.completion", created: 1, model: "mistral-small-latest", choices: [{ index: 0, message: { role: "assistant", content: "Hola" }, finish_reason: "stop" }], usage: mistralUsage };
+const mistralStream =
+  event({ id: "m", choices: [{ index: 0, delta: { role: "assistant", content: "Hola" }, finish_reason: null }] }) +
+  event({ id: "m", choices: [{ index: 0, delta: { content: "" }, finish_reason: "stop" }], usage: mistralUsage }) +
+  event("[DONE]");
+const mistralAnswer = {
+  id: "m",
+  object: "chat.completion",
+  created: 1,
+  model: "mistral-small-latest",
+  choices: [{ index: 0, message: { role: "assistant", content: "Hola" }, finish_reason: "stop" }],
+  usage: mistralUsage,
+};
 
 const firstFailures: readonly [string, Script, "silent"?][] = [
   ["an empty stream", replay()],
   ["a stream of [DONE] alone", replay(event("[DONE]"))],
   ["a role and then the end", replay(event(chunk({ role: "assistant", content: "" })))],
-  ["a role, and then a reset", (response) => sse(response).write(event(chunk({ role: "assistant", content: "" })), () => response.socket?.resetAndDestroy())],
+  [
+    "a role, and then a reset",
+    (response) =>
+      sse(response).write(event(chunk({ role: "assistant", content: "" })), () => response.socket?.resetAndDestroy()),
+  ],
   ["an error event at once", replay(event({ error: { message: "overloaded" } }))],
   ["a first chunk that is no JSON", replay("data: <html>\n\n")],
-  ["a 200 of HTML", (response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><p>Please wait.</p>")],
+  [
+    "a 200 of HTML",
+    (response) => response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><p>Please wait.</p>"),
+  ],
   ["a 200 of null", answerJson(200, null)],
   ["a reset before the status line", (response) => response.socket?.resetAndDestroy()],
   ["500", answerJson(500, { error: { message: "oops" } })],
-  ["503 with a body of HTML", (response) => response.writeHead(503, { "content-type": "text/html" }).end("<h1>busy</h1>")],
-  ["503 whose body is cut", (response) => response.writeHead(503, { "content-length": "100" }).write("half", () => response.socket?.resetAndDestroy())],
+  [
+    "503 with a body of HTML",
+    (response) => response.writeHead(503, { "content-type": "text/html" }).end("<h1>busy</h1>"),
+  ],
+  [
+    "503 whose body is cut",
+    (response) =>
+      response.writeHead(503, { "content-length": "100" }).write("half", () => response.socket?.resetAndDestroy()),
+  ],
   ["529", answerJson(529, {})],
   ["429", answerJson(429, { error: { type: "requests", code: "rate_limit_exceeded" } }, { "retry-after": "60" })],
   ["429 for want of quota", answerJson(429, { error: { type: "insufficient_quota", code: "insufficient_quota" } })],
   ["401 for the gateway's own key", answerJson(401, { error: { message: "wrong key" } })],
   ["silence", () => undefined, "silent"],
   ["silence behind the status line", (response) => sse(response).flushHeaders(), "silent"],
-  ["a role and then silence", (response) => sse(response).write(event(chunk({ role: "assistant", content: "" }))), "silent"],
+  [
+    "a role and then silence",
+    (response) => sse(response).write(event(chunk({ role: "assistant", content: "" }))),
+    "silent",
+  ],
 ];
 for (const [what, script, silent] of firstFailures) {
   test(`before the first output nothing was shown and brikk/auto serves from the other provider: ${what}`, async () => {
@@ -364,12 +519,20 @@ for (const [what, script, silent] of firstFailures) {
     assert.equal(answer.headers["x-brikk-provider"], "mistral");
     assert.equal(answer.headers["x-brikk-fallback"], "true");
     const row = await rowOf(answer, to);
-    assert.deepEqual([row["provider"], row["fallback"], row["attempts"], row["outcome"], row["usage_source"], row["output_tokens"]], ["mistral", 1n, 2n, "completed", "exact", 4n]);
+    assert.deepEqual(
+      [row["provider"], row["fallback"], row["attempts"], row["outcome"], row["usage_source"], row["output_tokens"]],
+      ["mistral", 1n, 2n, "completed", "exact", 4n],
+    );
   });
 }
 
 test("a whole answer that is no answer is served by the other provider, too", async () => {
-  for (const script of [answerJson(200, null), answerJson(200, { choices: [] }), answerJson(500, {}), ((response) => response.writeHead(200).end("{")) satisfies Script]) {
+  for (const script of [
+    answerJson(200, null),
+    answerJson(200, { choices: [] }),
+    answerJson(500, {}),
+    ((response) => response.writeHead(200).end("{")) satisfies Script,
+  ]) {
     openai.play(script);
     mistral.play(answerJson(200, mistralAnswer));
     const answer = await call({ model: "brikk/auto" });
@@ -388,12 +551,21 @@ test("a model named by the caller is never swapped: its provider's failure is th
     assert.equal(error["code"], "provider_error");
     assert.doesNotMatch(JSON.stringify(error), /vendor's own words/);
     const row = await rowOf(answer);
-    assert.deepEqual([row["outcome"], row["usage_source"], row["cost_nano_usd"], row["status"]], ["failed", "none", 0n, 502n]);
+    assert.deepEqual(
+      [row["outcome"], row["usage_source"], row["cost_nano_usd"], row["status"]],
+      ["failed", "none", 0n, 502n],
+    );
   }
   assert.equal(mistral.received.length, 0);
 });
 
-for (const script of [answerJson(503, {}), ((response) => response.writeHead(503, { "content-length": "100" }).write("half", () => response.socket?.resetAndDestroy())) satisfies Script]) {
+for (const script of [
+  answerJson(503, {}),
+  ((response) =>
+    response
+      .writeHead(503, { "content-length": "100" })
+      .write("half", () => response.socket?.resetAndDestroy())) satisfies Script,
+]) {
   test("a refusal by the provider costs nothing, whole or cut", async () => {
     openai.play(script);
     const answer = await call({});
@@ -407,7 +579,12 @@ for (const script of [answerJson(503, {}), ((response) => response.writeHead(503
 for (const status of [400, 404, 413, 422]) {
   for (const stream of [false, true]) {
     test(`the caller's own ${status} is passed on after one attempt, ${stream ? "streamed" : "plain"}`, async () => {
-      const error = { message: "Invalid value for 'n'.", type: "invalid_request_error", param: "n", code: "invalid_value" };
+      const error = {
+        message: "Invalid value for 'n'.",
+        type: "invalid_request_error",
+        param: "n",
+        code: "invalid_value",
+      };
       openai.play(answerJson(status, { error }));
       mistral.play(replay(mistralStream));
       const answer = await call({ model: "brikk/auto", stream });
@@ -433,7 +610,13 @@ test("the provider's 401 is the gateway's fault and never a 401 to the caller", 
 });
 
 test("the provider's 429 passes on how long to wait", async () => {
-  openai.play(answerJson(429, { error: { message: "slow down", type: "requests", code: "rate_limit_exceeded" } }, { "retry-after": "17" }));
+  openai.play(
+    answerJson(
+      429,
+      { error: { message: "slow down", type: "requests", code: "rate_limit_exceeded" } },
+      { "retry-after": "17" },
+    ),
+  );
   const answer = await call({ stream: true });
   assert.equal(answer.status, 429);
   assert.equal(answer.headers["retry-after"], "17");
@@ -442,7 +625,10 @@ test("the provider's 429 passes on how long to wait", async () => {
 
 for (const [what, script] of [
   ["before the status line", () => undefined],
-  ["in the middle of the body", (response: ServerResponse) => response.writeHead(200, { "content-length": "1000" }).write('{"id":')],
+  [
+    "in the middle of the body",
+    (response: ServerResponse) => response.writeHead(200, { "content-length": "1000" }).write('{"id":'),
+  ],
 ] as const) {
   test(`a provider that hangs ${what} is provider_timeout within the time that is set, and is let go`, async () => {
     const gone = Promise.withResolvers<void>();
@@ -463,7 +649,10 @@ for (const [what, script] of [
 for (const [what, script] of [
   ["before the status line", () => undefined],
   ["behind the status line", (response: ServerResponse) => sse(response).flushHeaders()],
-  ["behind the role", (response: ServerResponse) => sse(response).write(event(chunk({ role: "assistant", content: "" })))],
+  [
+    "behind the role",
+    (response: ServerResponse) => sse(response).write(event(chunk({ role: "assistant", content: "" }))),
+  ],
 ] as const) {
   test(`a stream that is silent ${what} is provider_timeout, with a status line of its own, and is let go`, async () => {
     const gone = Promise.withResolvers<void>();
@@ -478,8 +667,60 @@ for (const [what, script] of [
   });
 }
 
+test("a stream that falls silent in its middle is cut after the idle time, and never looks finished", async (t) => {
+  const impatient = await startGateway({
+    providers: { openai: openai.baseUrl },
+    environment: { PROVIDER_IDLE_TIMEOUT_SECONDS: "0.5" },
+  });
+  t.after(() => impatient.close());
+  const gone = Promise.withResolvers<void>();
+  openai.play((response) => {
+    response.on("close", gone.resolve);
+    sse(response).write(event(chunk({ content: "One two three four five" })));
+  });
+  const answer = await call({ stream: true }, impatient);
+  const text = (await whole(answer)).toString("utf8");
+  assert.match(text, /\n\nevent: error\ndata: .*"code":"provider_timeout"/);
+  assert.doesNotMatch(text, /\[DONE\]/);
+  await gone.promise;
+  const row = await rowOf(answer, impatient);
+  assert.deepEqual(
+    [row["outcome"], row["error_code"], row["usage_source"], row["output_tokens"]],
+    ["truncated", "provider_timeout", "estimated", 5n],
+  );
+});
+
+test("a provider that goes on behind [DONE] does not hold up the caller, and is cut off", async () => {
+  const gone = Promise.withResolvers<void>();
+  openai.play((response) => {
+    response.on("close", gone.resolve);
+    sse(response).write(plain.events.join(""));
+  });
+  const answer = await call({ stream: true });
+  assert.equal((await whole(answer)).toString("utf8"), expectedBytes(plain, false));
+  await gone.promise;
+  await assertAllMetered([answer]);
+});
+
+test("a provider that is not there costs nothing, and the other one serves", async (t) => {
+  const closed = await startProvider();
+  await closed.close();
+  const lonely = await startGateway({ providers: { openai: closed.baseUrl, mistral: mistral.baseUrl } });
+  t.after(() => lonely.close());
+  mistral.play(answerJson(200, mistralAnswer));
+  const served = await call({ model: "brikk/auto" }, lonely);
+  assert.deepEqual(await served.body.json(), mistralAnswer);
+  const refused = await call({}, lonely);
+  assert.equal(refused.status, 502);
+  assert.equal((await errorOf(refused))["code"], "provider_error");
+  const row = await rowOf(refused, lonely);
+  assert.deepEqual([row["outcome"], row["usage_source"], row["cost_nano_usd"]], ["failed", "none", 0n]);
+});
+
 test("a whole answer's bytes are the provider's own, and its cost stands in a header", async () => {
-  const bytes = Buffer.from(` {"id":"c", "object":"chat.completion","created":12345678901234567890,\n"choices" : [{"index":0,"message":{"role":"assistant","content":"\\u00e9 日🎉"},"finish_reason":"stop"}],"x":1.50, "usage":${JSON.stringify(USAGE)}}\r\n`);
+  const bytes = Buffer.from(
+    ` {"id":"c", "object":"chat.completion","created":12345678901234567890,\n"choices" : [{"index":0,"message":{"role":"assistant","content":"\\u00e9 日🎉"},"finish_reason":"stop"}],"x":1.50, "usage":${JSON.stringify(USAGE)}}\r\n`,
+  );
   openai.play((response) => {
     response.writeHead(200, { "content-type": "application/json", "content-length": bytes.length });
     for (const byte of bytes) response.write(Buffer.from([byte]));
@@ -505,10 +746,17 @@ test("an OpenAI-shaped provider gets a plain request as the very bytes that the 
 });
 
 test("of a streamed request only the spliced fields change", async () => {
-  const kept = [`"seed": 12345678901234567890 `, `"x_unknown" :{"a":[1.50,1e2 ]}`, `"messages":[{"role":"user","content":"\\u00e9 日🎉"}]`];
+  const kept = [
+    `"seed": 12345678901234567890 `,
+    `"x_unknown" :{"a":[1.50,1e2 ]}`,
+    `"messages":[{"role":"user","content":"\\u00e9 日🎉"}]`,
+  ];
   openai.play(replay(plain.events.join("")));
   await whole(await call(`{"model":"openai/gpt-4o-mini",${kept.join(",")},"models":["gpt-4o"],"stream":true}`));
-  assert.equal(openai.received[0]?.body.toString("utf8"), `{"model":"gpt-4o-mini",${kept.join(",")},"stream":true,"stream_options":{"include_usage":true}}`);
+  assert.equal(
+    openai.received[0]?.body.toString("utf8"),
+    `{"model":"gpt-4o-mini",${kept.join(",")},"stream":true,"stream_options":{"include_usage":true}}`,
+  );
 });
 
 test("the caller's own headers and key do not reach the provider", async () => {
@@ -517,7 +765,12 @@ test("the caller's own headers and key do not reach the provider", async () => {
   const answer = await request(`${gateway.url}/v1/chat/completions`, {
     method: "POST",
     dispatcher: agent,
-    headers: { "content-type": "application/json", authorization: `Bearer ${secret}`, cookie: "a=b", "x-forwarded-for": "10.0.0.1" },
+    headers: {
+      "content-type": "application/json",
+      authorization: `Bearer ${secret}`,
+      cookie: "a=b",
+      "x-forwarded-for": "10.0.0.1",
+    },
     body: JSON.stringify({ model: "gpt-4o-mini", messages: MESSAGES }),
   });
   assert.equal(answer.statusCode, 200);
@@ -541,7 +794,12 @@ for (const stream of [true, false]) {
     t.after(() => broken.close());
     await broken.all("drop table usage_events");
     openai.play(stream ? replay(plain.events.join("")) : answerJson(200, { ...mistralAnswer, usage: USAGE }));
-    const answer = await request(`${broken.url}/v1/chat/completions`, { method: "POST", dispatcher: agent, headers: { "content-type": "application/json" }, body: JSON.stringify({ model: "gpt-4o-mini", messages: MESSAGES, stream }) });
+    const answer = await request(`${broken.url}/v1/chat/completions`, {
+      method: "POST",
+      dispatcher: agent,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "gpt-4o-mini", messages: MESSAGES, stream }),
+    });
     const text = await answer.body.text();
     assert.match(text, /"code":"internal_error"/);
     assert.doesNotMatch(text, /\[DONE\]|Hola|usage_events/);

@@ -31,7 +31,9 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     if (request.routeOptions.config.open === true || request.is404) return;
     if (options.inFlight.draining) {
       reply.header("connection", "close");
-      throw new BrikkError("draining", "This server is stopping and takes no new requests; try again in a moment.", { retryAfterMs: 1_000 });
+      throw new BrikkError("draining", "This server is stopping and takes no new requests; try again in a moment.", {
+        retryAfterMs: 1_000,
+      });
     }
     const found = options.authenticate(request.headers);
     const key = found instanceof Promise ? await found : found;
@@ -39,10 +41,20 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     const decision = options.rateLimiter.take(key.id, key.rateLimitPerMin ?? options.rateLimitPerMin);
     reply.headers(rateLimitHeaders(decision));
     if (!decision.allowed) {
-      throw new BrikkError("rate_limit_exceeded", `This key may make ${decision.limit} requests a minute, and they are used up. The next one is accepted in ${Math.max(1, Math.ceil(decision.retryAfterMs / 1_000))} s.`, {
-        retryAfterMs: decision.retryAfterMs,
-        details: { scope: "key", window: "minute", limit: decision.limit, remaining: decision.remaining, reset_seconds: decision.resetSeconds },
-      });
+      throw new BrikkError(
+        "rate_limit_exceeded",
+        `This key may make ${decision.limit} requests a minute, and they are used up. The next one is accepted in ${Math.max(1, Math.ceil(decision.retryAfterMs / 1_000))} s.`,
+        {
+          retryAfterMs: decision.retryAfterMs,
+          details: {
+            scope: "key",
+            window: "minute",
+            limit: decision.limit,
+            remaining: decision.remaining,
+            reset_seconds: decision.resetSeconds,
+          },
+        },
+      );
     }
   });
 }

@@ -1,5 +1,12 @@
 import type { FastifyInstance } from "fastify";
-import { formatTraceparent, isSaneRequestId, newRequestId, newTraceContext, parseTraceparent, type TraceContext } from "../../lib/ids.ts";
+import {
+  formatTraceparent,
+  isSaneRequestId,
+  newRequestId,
+  newTraceContext,
+  parseTraceparent,
+  type TraceContext,
+} from "../../lib/ids.ts";
 
 declare module "fastify" {
   interface FastifyRequest {

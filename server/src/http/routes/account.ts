@@ -53,11 +53,24 @@ const keyAnswer = z
   })
   .meta({
     id: "Key",
-    example: { key_id: "bk_Example00001", name: "demo", anonymous: false, status: "active", soft_cap_usd: 5, hard_cap_usd: 10, rate_limit_per_min: 60, created_at: "2026-11-23T09:00:00.000Z", expires_at: null },
+    example: {
+      key_id: "bk_Example00001",
+      name: "demo",
+      anonymous: false,
+      status: "active",
+      soft_cap_usd: 5,
+      hard_cap_usd: 10,
+      rate_limit_per_min: 60,
+      created_at: "2026-11-23T09:00:00.000Z",
+      expires_at: null,
+    },
   });
 
 /** What a caller may know of its own key. */
-export function registerAccountRoutes(app: App, options: { ledger: Ledger; database: Database; clock: Clock; rateLimitPerMin: number }): void {
+export function registerAccountRoutes(
+  app: App,
+  options: { ledger: Ledger; database: Database; clock: Clock; rateLimitPerMin: number },
+): void {
   const { ledger, database, clock } = options;
 
   app.get(
@@ -92,7 +105,13 @@ export function registerAccountRoutes(app: App, options: { ledger: Ledger; datab
   app.get(
     "/keys/me",
     {
-      schema: { operationId: "getMyKey", summary: "This key", description: "The key's id, caps and limits; never a secret.", tags: ["Account"], response: { 200: keyAnswer.describe("The key."), ...refusals } },
+      schema: {
+        operationId: "getMyKey",
+        summary: "This key",
+        description: "The key's id, caps and limits; never a secret.",
+        tags: ["Account"],
+        response: { 200: keyAnswer.describe("The key."), ...refusals },
+      },
     },
     async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
       const key: ApiKey = request.key;
@@ -113,4 +132,8 @@ export function registerAccountRoutes(app: App, options: { ledger: Ledger; datab
   );
 }
 
-const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({ cost_usd: usdNumber(sum.cost), requests: sum.requests, tokens: sum.tokens });
+const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({
+  cost_usd: usdNumber(sum.cost),
+  requests: sum.requests,
+  tokens: sum.tokens,
+});

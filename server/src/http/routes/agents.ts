@@ -18,7 +18,10 @@ const agentMessage = z.strictObject({
     .regex(/^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$/, "must be a BCP 47 language tag such as en or pt-BR")
     .max(35)
     .optional(),
-  meta: z.record(z.string().max(64), z.union([z.string().max(1_000), z.number(), z.boolean(), z.null()])).optional().describe("Your own notes on the request; they do not reach the model."),
+  meta: z
+    .record(z.string().max(64), z.union([z.string().max(1_000), z.number(), z.boolean(), z.null()]))
+    .optional()
+    .describe("Your own notes on the request; they do not reach the model."),
 });
 
 const routedMessage = agentMessage.extend({
@@ -38,7 +41,11 @@ const agentAnswer = z.object({
 });
 
 const routedAnswer = agentAnswer.extend({
-  route: z.object({ reason: z.string(), language: z.string().nullable(), candidates: z.array(z.object({ provider: z.string(), model: z.string() })) }),
+  route: z.object({
+    reason: z.string(),
+    language: z.string().nullable(),
+    candidates: z.array(z.object({ provider: z.string(), model: z.string() })),
+  }),
 });
 
 const exampleAnswer = {
@@ -53,7 +60,15 @@ const exampleAnswer = {
 };
 
 /** Plain conversation with one provider's agent, or with whoever suits best. */
-export function registerAgentRoutes(app: App, options: { answerCompletion: AnswerCompletion; router: ModelRouter; providers: ProviderSet; knownProviders: readonly string[] }): void {
+export function registerAgentRoutes(
+  app: App,
+  options: {
+    answerCompletion: AnswerCompletion;
+    router: ModelRouter;
+    providers: ProviderSet;
+    knownProviders: readonly string[];
+  },
+): void {
   const { answerCompletion, router, providers, knownProviders } = options;
 
   app.post(
@@ -62,12 +77,26 @@ export function registerAgentRoutes(app: App, options: { answerCompletion: Answe
       schema: {
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
-        description: "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails.",
+        description:
+          "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails.",
         tags: ["Agents"],
-        body: routedMessage.meta({ id: "RoutedMessage", example: { message: "¿Por qué el cielo es azul?", hint: "balanced" } }),
+        body: routedMessage.meta({
+          id: "RoutedMessage",
+          example: { message: "¿Por qué el cielo es azul?", hint: "balanced" },
+        }),
         response: {
           200: routedAnswer
-            .meta({ id: "RoutedAnswer", example: { ...exampleAnswer, route: { reason: "language es", language: "es", candidates: [{ provider: "openai", model: "gpt-4o-mini" }] } } })
+            .meta({
+              id: "RoutedAnswer",
+              example: {
+                ...exampleAnswer,
+                route: {
+                  reason: "language es",
+                  language: "es",
+                  candidates: [{ provider: "openai", model: "gpt-4o-mini" }],
+                },
+              },
+            })
             .describe("The answer and its route."),
           ...completionRefusals,
         },
@@ -79,13 +108,20 @@ export function registerAgentRoutes(app: App, options: { answerCompletion: Answe
       const preference = hint === "cheap" || hint === "quality" ? hint : "auto";
       const completed = await answerCompletion(
         { request, reply },
-        { request: agentRequest(`brikk/${preference}`, message), chooseRoute: () => router.byWish({ preference, language, provider: policy }) },
+        {
+          request: agentRequest(`brikk/${preference}`, message),
+          chooseRoute: () => router.byWish({ preference, language, provider: policy }),
+        },
       );
       if (!completed.answer) return reply.hijack();
       const { route } = completed.report;
       return {
         ...shown(request.id, completed.answer, completed.report),
-        route: { reason: route.reason, language: language ?? null, candidates: route.candidates.map(({ model }) => ({ provider: model.provider, model: model.id })) },
+        route: {
+          reason: route.reason,
+          language: language ?? null,
+          candidates: route.candidates.map(({ model }) => ({ provider: model.provider, model: model.id })),
+        },
       };
     },
   );
@@ -98,25 +134,49 @@ export function registerAgentRoutes(app: App, options: { answerCompletion: Answe
         summary: "One message, to one provider's agent",
         description: "Asks the provider's default model.",
         tags: ["Agents"],
-        params: z.object({ agent: z.string().max(64).describe(`One of ${knownProviders.join(", ")}.`).meta({ example: knownProviders[0] }) }),
+        params: z.object({
+          agent: z
+            .string()
+            .max(64)
+            .describe(`One of ${knownProviders.join(", ")}.`)
+            .meta({ example: knownProviders[0] }),
+        }),
         body: agentMessage.meta({ id: "AgentMessage", example: { message: "Why is the sky blue?", language: "en" } }),
-        response: { 200: agentAnswer.meta({ id: "AgentAnswer", example: exampleAnswer }).describe("The answer."), ...completionRefusals },
+        response: {
+          200: agentAnswer.meta({ id: "AgentAnswer", example: exampleAnswer }).describe("The answer."),
+          ...completionRefusals,
+        },
       },
     },
     async (request, reply) => {
       const { agent } = request.params;
-      if (!knownProviders.includes(agent)) throw new BrikkError("not_found", `There is no agent "${agent.slice(0, 64)}"; there are ${[...knownProviders, "route"].join(", ")}.`);
+      if (!knownProviders.includes(agent))
+        throw new BrikkError(
+          "not_found",
+          `There is no agent "${agent.slice(0, 64)}"; there are ${[...knownProviders, "route"].join(", ")}.`,
+        );
       const connected = providers.find(agent);
-      if (!connected) throw new BrikkError("no_provider_available", `The agent ${agent} has no provider: this server has no key for it.`);
+      if (!connected)
+        throw new BrikkError(
+          "no_provider_available",
+          `The agent ${agent} has no provider: this server has no key for it.`,
+        );
       const model = `${agent}/${connected.provider.defaultModel}`;
-      const completed = await answerCompletion({ request, reply }, { request: agentRequest(model, request.body), chooseRoute: () => router.byName([model]) });
+      const completed = await answerCompletion(
+        { request, reply },
+        { request: agentRequest(model, request.body), chooseRoute: () => router.byName([model]) },
+      );
       if (!completed.answer) return reply.hijack();
       return shown(request.id, completed.answer, completed.report);
     },
   );
 }
 
-function shown(requestId: string, answer: NonNullable<Completed["answer"]>, report: CompletionReport): z.infer<typeof agentAnswer> {
+function shown(
+  requestId: string,
+  answer: NonNullable<Completed["answer"]>,
+  report: CompletionReport,
+): z.infer<typeof agentAnswer> {
   const { usage, candidate } = report;
   const input = usage.freshInputTokens + usage.cachedInputTokens + usage.cacheWriteTokens + usage.audioInputTokens;
   const output = usage.outputTokens + usage.audioOutputTokens;

@@ -11,13 +11,27 @@ import { completionRefusals, refusals } from "../schemas/error.ts";
 import type { App } from "../app-type.ts";
 
 /** OpenAI's own paths: chat completions, embeddings, models. */
-export function registerCompletionRoutes(app: App, options: { answerCompletion: AnswerCompletion; router: ModelRouter; providers: ProviderSet; catalogue: () => ModelCatalogue }): void {
+export function registerCompletionRoutes(
+  app: App,
+  options: {
+    answerCompletion: AnswerCompletion;
+    router: ModelRouter;
+    providers: ProviderSet;
+    catalogue: () => ModelCatalogue;
+  },
+): void {
   const { answerCompletion, router, providers, catalogue } = options;
 
   const serve = (operation: Operation) =>
-    async function answer(request: Parameters<AnswerCompletion>[0]["request"], reply: Parameters<AnswerCompletion>[0]["reply"]) {
+    async function answer(
+      request: Parameters<AnswerCompletion>[0]["request"],
+      reply: Parameters<AnswerCompletion>[0]["reply"],
+    ) {
       const completion = readCompletionRequest(operation, request.document);
-      const completed = await answerCompletion({ request, reply }, { request: completion, chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]) });
+      const completed = await answerCompletion(
+        { request, reply },
+        { request: completion, chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]) },
+      );
       // A stream has gone out by itself; a caller who left is answered by nobody.
       if (!completed.answer) return reply.hijack();
       return reply.header("content-type", "application/json").send(completed.answer.body);
@@ -29,7 +43,8 @@ export function registerCompletionRoutes(app: App, options: { answerCompletion: 
       schema: {
         operationId: "createChatCompletion",
         summary: "Chat completion, streamed or whole",
-        description: "OpenAI's chat completions. Fields that are not listed pass on to the provider. With `stream`, the answer is `text/event-stream` and ends with `data: [DONE]` once its cost is in the ledger; an answer that was cut ends with an `error` event instead.",
+        description:
+          "OpenAI's chat completions. Fields that are not listed pass on to the provider. With `stream`, the answer is `text/event-stream` and ends with `data: [DONE]` once its cost is in the ledger; an answer that was cut ends with an `error` event instead.",
         tags: ["OpenAI-compatible"],
         body: chatRequest,
         response: { 200: chatAnswer.describe("The provider's answer."), ...completionRefusals },
@@ -67,25 +82,27 @@ export function registerCompletionRoutes(app: App, options: { answerCompletion: 
     async (): Promise<z.infer<typeof modelList>> => ({
       object: "list",
       data: providers.all.flatMap(({ provider }) =>
-        catalogue().list(provider.name).map((model) => ({
-          id: model.id,
-          object: "model" as const,
-          created: model.created ?? 0,
-          owned_by: model.provider,
-          kind: model.kind,
-          context_length: model.contextTokens ?? null,
-          max_output_tokens: model.maxOutputTokens ?? null,
-          type: "base" as const,
-          capabilities: { completion_chat: model.kind === "chat" },
-          ...(model.contextTokens !== undefined && { max_context_length: model.contextTokens }),
-          price: {
-            input_usd_per_million: usdPerMillion(model.rates.freshInput),
-            cached_input_usd_per_million: usdPerMillion(model.rates.cachedInput),
-            output_usd_per_million: usdPerMillion(model.rates.output),
-            version: model.rates.version,
-          },
-          simulated: provider.simulated,
-        })),
+        catalogue()
+          .list(provider.name)
+          .map((model) => ({
+            id: model.id,
+            object: "model" as const,
+            created: model.created ?? 0,
+            owned_by: model.provider,
+            kind: model.kind,
+            context_length: model.contextTokens ?? null,
+            max_output_tokens: model.maxOutputTokens ?? null,
+            type: "base" as const,
+            capabilities: { completion_chat: model.kind === "chat" },
+            ...(model.contextTokens !== undefined && { max_context_length: model.contextTokens }),
+            price: {
+              input_usd_per_million: usdPerMillion(model.rates.freshInput),
+              cached_input_usd_per_million: usdPerMillion(model.rates.cachedInput),
+              output_usd_per_million: usdPerMillion(model.rates.output),
+              version: model.rates.version,
+            },
+            simulated: provider.simulated,
+          })),
       ),
     }),
   );

@@ -15,7 +15,12 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
   await app.register(swagger, {
     openapi: {
       openapi: "3.0.3",
-      info: { title: "Brikk", version, description: DESCRIPTION, license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" } },
+      info: {
+        title: "Brikk",
+        version,
+        description: DESCRIPTION,
+        license: { name: "Apache-2.0", url: "https://www.apache.org/licenses/LICENSE-2.0" },
+      },
       servers: [{ url: "/", description: "This server" }],
       tags: [
         { name: "OpenAI-compatible", description: "What OpenAI's SDKs call." },
@@ -37,23 +42,29 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
 }
 
 /** Everything from here and nowhere else; the page brings inline styles, but no inline script. */
-const PAGE_POLICY = "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const PAGE_POLICY =
+  "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
   app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
   app.get("/", { config: { open: true }, schema: { hide: true } }, async (_request, reply) => reply.redirect("/docs"));
-  await app.register(
-    async (docs) => {
-      docs.addHook("onRoute", (route) => {
-        route.config = { ...route.config, open: true };
-      });
-      await docs.register(swaggerUi, {
-        routePrefix: "/docs",
-        staticCSP: PAGE_POLICY,
-        uiConfig: { layout: "BaseLayout", validatorUrl: null, persistAuthorization: false, tryItOutEnabled: true, displayRequestDuration: true, docExpansion: "list" },
-        theme: { title: "Brikk API" },
-      });
-    },
-  );
+  await app.register(async (docs) => {
+    docs.addHook("onRoute", (route) => {
+      route.config = { ...route.config, open: true };
+    });
+    await docs.register(swaggerUi, {
+      routePrefix: "/docs",
+      staticCSP: PAGE_POLICY,
+      uiConfig: {
+        layout: "BaseLayout",
+        validatorUrl: null,
+        persistAuthorization: false,
+        tryItOutEnabled: true,
+        displayRequestDuration: true,
+        docExpansion: "list",
+      },
+      theme: { title: "Brikk API" },
+    });
+  });
 }

@@ -8,16 +8,40 @@ import type { InFlight } from "../in-flight.ts";
 
 const check = z.object({ ok: z.boolean(), detail: z.string() });
 
-const healthAnswer = z.object({ status: z.enum(["ok", "draining"]), version: z.string(), uptime_seconds: z.int(), in_flight: z.int() });
-const readyAnswer = z.object({ ready: z.boolean(), checks: z.object({ storage: check, ledger: check, providers: check, accepting: check }) });
+const healthAnswer = z.object({
+  status: z.enum(["ok", "draining"]),
+  version: z.string(),
+  uptime_seconds: z.int(),
+  in_flight: z.int(),
+});
+const readyAnswer = z.object({
+  ready: z.boolean(),
+  checks: z.object({ storage: check, ledger: check, providers: check, accepting: check }),
+});
 const providersAnswer = z.object({
-  providers: z.array(z.object({ name: z.string(), configured: z.boolean(), simulated: z.boolean(), default_model: z.string().nullable(), base_url: z.string().nullable() })),
+  providers: z.array(
+    z.object({
+      name: z.string(),
+      configured: z.boolean(),
+      simulated: z.boolean(),
+      default_model: z.string().nullable(),
+      base_url: z.string().nullable(),
+    }),
+  ),
 });
 
 /** Liveness asks nothing; readiness asks what a request would need. Open: who probes has no key. */
 export function registerHealthRoutes(
   app: App,
-  options: { version: string; database: Database; ledger: Ledger; providers: ProviderSet; knownProviders: readonly string[]; inFlight: InFlight; startedAtMs: number },
+  options: {
+    version: string;
+    database: Database;
+    ledger: Ledger;
+    providers: ProviderSet;
+    knownProviders: readonly string[];
+    inFlight: InFlight;
+    startedAtMs: number;
+  },
 ): void {
   const { database, ledger, providers, inFlight } = options;
   const open = { open: true } as const;
@@ -27,14 +51,47 @@ export function registerHealthRoutes(
     "/health",
     {
       config: open,
-      schema: { operationId: "getHealth", summary: "Alive, and how", description: "Answers as long as the process does.", tags, security: [], response: { 200: healthAnswer.meta({ id: "Health", example: { status: "ok", version: "0.1.0", uptime_seconds: 12, in_flight: 0 } }).describe("Alive."), 500: refusals[500] } },
+      schema: {
+        operationId: "getHealth",
+        summary: "Alive, and how",
+        description: "Answers as long as the process does.",
+        tags,
+        security: [],
+        response: {
+          200: healthAnswer
+            .meta({ id: "Health", example: { status: "ok", version: "0.1.0", uptime_seconds: 12, in_flight: 0 } })
+            .describe("Alive."),
+          500: refusals[500],
+        },
+      },
     },
-    async () => ({ status: inFlight.draining ? ("draining" as const) : ("ok" as const), version: options.version, uptime_seconds: Math.floor((Date.now() - options.startedAtMs) / 1_000), in_flight: inFlight.count }),
+    async () => ({
+      status: inFlight.draining ? ("draining" as const) : ("ok" as const),
+      version: options.version,
+      uptime_seconds: Math.floor((Date.now() - options.startedAtMs) / 1_000),
+      in_flight: inFlight.count,
+    }),
   );
 
   app.get(
     "/health/live",
-    { config: open, schema: { operationId: "getLiveness", summary: "Liveness", description: "For an orchestrator's liveness probe.", tags, security: [], response: { 200: z.object({ status: z.literal("ok") }).meta({ id: "Liveness", example: { status: "ok" } }).describe("Alive."), 500: refusals[500] } } },
+    {
+      config: open,
+      schema: {
+        operationId: "getLiveness",
+        summary: "Liveness",
+        description: "For an orchestrator's liveness probe.",
+        tags,
+        security: [],
+        response: {
+          200: z
+            .object({ status: z.literal("ok") })
+            .meta({ id: "Liveness", example: { status: "ok" } })
+            .describe("Alive."),
+          500: refusals[500],
+        },
+      },
+    },
     async () => ({ status: "ok" as const }),
   );
 
@@ -45,11 +102,25 @@ export function registerHealthRoutes(
       schema: {
         operationId: "getReadiness",
         summary: "Readiness",
-        description: "Ready when storage answers, the ledger takes events, at least one provider is configured and the server is not stopping.",
+        description:
+          "Ready when storage answers, the ledger takes events, at least one provider is configured and the server is not stopping.",
         tags,
         security: [],
         response: {
-          200: readyAnswer.meta({ id: "Readiness", example: { ready: true, checks: { storage: { ok: true, detail: "answers" }, ledger: { ok: true, detail: "takes events" }, providers: { ok: true, detail: "openai, mistral" }, accepting: { ok: true, detail: "accepting" } } } }).describe("Ready."),
+          200: readyAnswer
+            .meta({
+              id: "Readiness",
+              example: {
+                ready: true,
+                checks: {
+                  storage: { ok: true, detail: "answers" },
+                  ledger: { ok: true, detail: "takes events" },
+                  providers: { ok: true, detail: "openai, mistral" },
+                  accepting: { ok: true, detail: "accepting" },
+                },
+              },
+            })
+            .describe("Ready."),
           500: refusals[500],
           503: readyAnswer.describe("Not ready; the checks say why."),
         },
@@ -58,9 +129,16 @@ export function registerHealthRoutes(
     async (_request, reply) => {
       const checks = {
         storage: await storageCheck(database),
-        ledger: ledger.writable ? { ok: true, detail: "takes events" } : { ok: false, detail: "events wait in memory; the database does not take them" },
-        providers: providers.all.length > 0 ? { ok: true, detail: providers.all.map(({ provider }) => provider.name).join(", ") } : { ok: false, detail: "none is configured" },
-        accepting: inFlight.draining ? { ok: false, detail: "the server is stopping" } : { ok: true, detail: "accepting" },
+        ledger: ledger.writable
+          ? { ok: true, detail: "takes events" }
+          : { ok: false, detail: "events wait in memory; the database does not take them" },
+        providers:
+          providers.all.length > 0
+            ? { ok: true, detail: providers.all.map(({ provider }) => provider.name).join(", ") }
+            : { ok: false, detail: "none is configured" },
+        accepting: inFlight.draining
+          ? { ok: false, detail: "the server is stopping" }
+          : { ok: true, detail: "accepting" },
       };
       const ready = Object.values(checks).every(({ ok }) => ok);
       return reply.code(ready ? 200 : 503).send({ ready, checks });
@@ -77,13 +155,31 @@ export function registerHealthRoutes(
         description: "Which providers are configured, and which of them the simulator stands in for.",
         tags,
         security: [],
-        response: { 200: providersAnswer.meta({ id: "Providers", example: { providers: [{ name: "openai", configured: true, simulated: true, default_model: "gpt-4o-mini", base_url: null }] } }).describe("The providers."), 500: refusals[500] },
+        response: {
+          200: providersAnswer
+            .meta({
+              id: "Providers",
+              example: {
+                providers: [
+                  { name: "openai", configured: true, simulated: true, default_model: "gpt-4o-mini", base_url: null },
+                ],
+              },
+            })
+            .describe("The providers."),
+          500: refusals[500],
+        },
       },
     },
     async () => ({
       providers: options.knownProviders.map((name) => {
         const provider = providers.find(name)?.provider;
-        return { name, configured: provider !== undefined, simulated: provider?.simulated ?? false, default_model: provider?.defaultModel ?? null, base_url: provider && !provider.simulated ? new URL(provider.baseUrl).origin : null };
+        return {
+          name,
+          configured: provider !== undefined,
+          simulated: provider?.simulated ?? false,
+          default_model: provider?.defaultModel ?? null,
+          base_url: provider && !provider.simulated ? new URL(provider.baseUrl).origin : null,
+        };
       }),
     }),
   );

@@ -14,7 +14,14 @@ export const errorBody = z
   .meta({
     id: "Error",
     example: {
-      error: { message: "The key is not one of this server's.", type: "authentication_error", code: "invalid_api_key", param: null, request_id: "req_example", details: null },
+      error: {
+        message: "The key is not one of this server's.",
+        type: "authentication_error",
+        code: "invalid_api_key",
+        param: null,
+        request_id: "req_example",
+        details: null,
+      },
     },
   });
 

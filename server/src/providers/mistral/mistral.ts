@@ -1,5 +1,13 @@
 import { editJsonDocument } from "../../lib/json-document.ts";
-import { commonEdits, describeFault, isRecord, providerHeaders, readJson, textOf, type OpenAiCompatibleOptions } from "../openai-compatible/openai-compatible.ts";
+import {
+  commonEdits,
+  describeFault,
+  isRecord,
+  providerHeaders,
+  readJson,
+  textOf,
+  type OpenAiCompatibleOptions,
+} from "../openai-compatible/openai-compatible.ts";
 import type { Operation, Provider } from "../provider.ts";
 
 /**
@@ -11,7 +19,15 @@ const RENAMED: readonly (readonly [string, string])[] = [
   ["max_completion_tokens", "max_tokens"],
   ["seed", "random_seed"],
 ];
-const WITHOUT_EFFECT = ["stream_options", "user", "store", "service_tier", "safety_identifier", "prompt_cache_retention", "verbosity"];
+const WITHOUT_EFFECT = [
+  "stream_options",
+  "user",
+  "store",
+  "service_tier",
+  "safety_identifier",
+  "prompt_cache_retention",
+  "verbosity",
+];
 
 export function createMistral(options: OpenAiCompatibleOptions): Provider {
   const base = new URL(options.baseUrl).pathname.replace(/\/$/, "");
@@ -27,11 +43,22 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
       for (const field of WITHOUT_EFFECT) if (document.members.has(field)) edits.set(field, "remove");
       for (const [theirs, ours] of RENAMED) {
         if (!document.members.has(theirs)) continue;
-        edits.set(theirs, document.members.has(ours) || document.value[theirs] === null ? "remove" : { renameTo: ours });
+        edits.set(
+          theirs,
+          document.members.has(ours) || document.value[theirs] === null ? "remove" : { renameTo: ours },
+        );
       }
       const messages = document.value["messages"];
-      if (operation === "chat" && Array.isArray(messages) && messages.some((message) => isRecord(message) && message["role"] === "developer")) {
-        edits.set("messages", { set: messages.map((message: unknown) => (isRecord(message) && message["role"] === "developer" ? { ...message, role: "system" } : message)) });
+      if (
+        operation === "chat" &&
+        Array.isArray(messages) &&
+        messages.some((message) => isRecord(message) && message["role"] === "developer")
+      ) {
+        edits.set("messages", {
+          set: messages.map((message: unknown) =>
+            isRecord(message) && message["role"] === "developer" ? { ...message, role: "system" } : message,
+          ),
+        });
       }
       return { path: paths[operation], headers, body: editJsonDocument(document, edits) };
     },
@@ -40,7 +67,10 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
       const error = isRecord(parsed) ? parsed : {};
       const { message, param } = readMessage(error["message"] ?? error["detail"]);
       // A limit of 0 means that the account has no allowance at all; it will not come back by waiting.
-      const noAllowance = status === 429 && (responseHeaders["x-ratelimit-limit-req-minute"] === "0" || responseHeaders["x-ratelimit-limit-tokens-minute"] === "0");
+      const noAllowance =
+        status === 429 &&
+        (responseHeaders["x-ratelimit-limit-req-minute"] === "0" ||
+          responseHeaders["x-ratelimit-limit-tokens-minute"] === "0");
       return describeFault(options.name, status, responseHeaders, {
         message,
         type: noAllowance ? "insufficient_quota" : textOf(error["type"]),

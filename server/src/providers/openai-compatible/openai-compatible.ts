@@ -28,7 +28,8 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
       if (operation === "chat" && document.value["stream"] === true) {
         const asked = document.value["stream_options"];
         const before = typeof asked === "object" && asked !== null ? asked : {};
-        if (!("include_usage" in before && before.include_usage === true)) edits.set("stream_options", { set: { ...before, include_usage: true } });
+        if (!("include_usage" in before && before.include_usage === true))
+          edits.set("stream_options", { set: { ...before, include_usage: true } });
       }
       return { path: paths[operation], headers, body: editJsonDocument(document, edits) };
     },
@@ -73,7 +74,12 @@ export interface VendorFault {
 const QUOTA = /insufficient_quota|credit_balance|spend_limit|billing/;
 
 /** Status and code -> what it means for the request. One table for every vendor whose statuses mean what HTTP says. */
-export function describeFault(provider: string, status: number, headers: ResponseHeaders, vendor: VendorFault): ProviderError {
+export function describeFault(
+  provider: string,
+  status: number,
+  headers: ResponseHeaders,
+  vendor: VendorFault,
+): ProviderError {
   const retryAfterMs = readRetryAfter(headers);
   const info = {
     provider,
@@ -107,6 +113,11 @@ export function readJson(body: Buffer): unknown {
   }
 }
 
-export const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 export const textOf = (value: unknown): string | undefined =>
-  typeof value === "string" && value !== "" ? value.slice(0, 2_000) : typeof value === "number" ? String(value) : undefined;
+  typeof value === "string" && value !== ""
+    ? value.slice(0, 2_000)
+    : typeof value === "number"
+      ? String(value)
+      : undefined;
