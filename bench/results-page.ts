@@ -51,8 +51,9 @@ ${table(
 )}
 ${results.missing.map((sentence) => `Left out: ${sentence}.\n`).join("")}
 CPU is the figure to look at: user and system time of all of a gateway's processes and threads (/proc/PID/stat), divided by
-the requests. It hardly depends on what else the machine does; requests/s and latency do, since the load generator and the
-upstream share the cores with the gateway. Each figure is the median of the rounds, CPU with its lowest and highest round.
+the requests. Requests/s and latency say less, since the load generator and the upstream share the cores with the gateway. Other
+programs on the machine take caches and cores away, which makes CPU figures rise too, those of Node far more than nginx's: the
+spread of the rounds shows how much. Each figure is the median of the rounds, CPU with its lowest and highest round.
 Every answer was checked to be right.
 
 nginx is a bare proxy: no keys, limits, prices, ledger or log. Portkey forwards with its own hooks and no ledger. Brikk authenticates

@@ -90,18 +90,15 @@ async function compare(
   surroundings: Surroundings,
 ): Promise<Omit<Results, "about" | "profile"> & { versions: string }> {
   const { gateways, missing } = await startAll(surroundings);
-  const results = gateways.map(
-    ({ name }) =>
-      ({
-        name,
-        plain: [],
-        streamed: [],
-        shortStreams: [],
-        longStreams: [],
-        atRate: [],
-        memory: { rssMb: 0, peakRssMb: 0 },
-      }) as Mutable<GatewayResults>,
-  );
+  const results = gateways.map(({ name }): Mutable<GatewayResults> => ({
+    name,
+    plain: [],
+    streamed: [],
+    shortStreams: [],
+    longStreams: [],
+    atRate: [],
+    memory: { rssMb: 0, peakRssMb: 0 },
+  }));
   const direct: Results["direct"][number][] = [];
   for (const gateway of gateways) {
     say(`Warming up ${gateway.name} ...`);
@@ -205,7 +202,7 @@ try {
       ["Command", `npm run bench -- --rounds ${rounds}`],
       [
         "Load average",
-        `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so requests/s and latency are worse than they could be" : "nothing else ran"}`,
+        `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so Node's CPU figures are too high, and requests/s and latency worse than they could be" : "nothing else ran"}`,
       ],
     ];
     const results: Results = { ...compared, about, profile };
