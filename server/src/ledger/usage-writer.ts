@@ -29,6 +29,8 @@ export interface UsageEvent {
 
 /** Most events in one transaction, so that none waits long behind the others. */
 const MAX_GROUP = 500;
+/** How long a group waits for company while events come together anyway; a lone event never waits. */
+const GATHER_MS = 2;
 const RETRY_MS = 250;
 const HOUR_MS = 3_600_000;
 
@@ -65,7 +67,13 @@ export function createUsageWriter(database: Database): UsageWriter {
   };
 
   const drain = async (): Promise<void> => {
-    while (waiting.length > 0) await commit(waiting.splice(0, MAX_GROUP));
+    let last = 0;
+    while (waiting.length > 0) {
+      if (last > 1 && waiting.length < MAX_GROUP) await new Promise((resolve) => setTimeout(resolve, GATHER_MS));
+      const group = waiting.splice(0, MAX_GROUP);
+      last = group.length;
+      await commit(group);
+    }
     running = undefined;
   };
 

@@ -50,7 +50,7 @@ export function databaseOver(thread: SqliteThread): Database {
       if (statements.length === 0) return [];
       const { texts, calls } = sharingTexts(statements);
       const results = await gate.pass(() => thread.post({ kind: "transact", texts, calls }));
-      return results.map((result) => result.rows);
+      return statements.map((_, index) => results[index]?.rows ?? []);
     },
     async all(statement: Statement): Promise<Row[]> {
       const results = await gate.pass(() => thread.post({ kind: "run", sql: statement.sql, params: statement.params }));

@@ -37,5 +37,6 @@ export type Failure =
   | { readonly kind: "rejected"; readonly message: string };
 
 export type Reply =
+  /** `results` is empty when no statement of a transaction gave rows, as most transactions only write. */
   | { readonly id: number; readonly ok: true; readonly results: RunResult[] }
   | { readonly id: number; readonly ok: false; readonly failure: Failure };

@@ -105,7 +105,7 @@ function transact(texts: readonly string[], calls: Extract<Task, { kind: "transa
   try {
     const results = calls.map((call) => run(texts[call.text] ?? "", call.params));
     connection().exec("commit");
-    return results;
+    return results.some(({ rows }) => rows.length > 0) ? results : [];
   } catch (error) {
     rollBack();
     throw error;
