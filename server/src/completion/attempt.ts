@@ -134,6 +134,7 @@ async function openStream(response: UpstreamResponse, provider: string, ended: (
   const meter = new StreamMeter();
   const pieces = meteredPieces(response, meter, provider, ended);
   const held: MeteredBytes[] = [];
+  let begun = false;
   let answered = false;
   try {
     for (;;) {
@@ -142,6 +143,12 @@ async function openStream(response: UpstreamResponse, provider: string, ended: (
         throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
       for (const piece of value) {
         const { event } = piece;
+        // From the first output on, what goes wrong is no longer this attempt's but the stream's.
+        begun ||= event.kind === "output" || event.kind === "usage";
+        if (begun) {
+          held.push(piece);
+          continue;
+        }
         if (event.kind === "vendor-error")
           throw new ProviderError("overloaded", "The provider reported an error at the start of its stream.", {
             provider,
@@ -151,12 +158,12 @@ async function openStream(response: UpstreamResponse, provider: string, ended: (
           throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", {
             provider,
           });
-        if (event.kind === "done" && held.every((earlier) => earlier.event.kind === "quiet")) {
+        if (event.kind === "done") {
           throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
         }
         held.push(piece);
       }
-      if (held.some(({ event }) => event.kind === "output" || event.kind === "usage")) {
+      if (begun) {
         answered = true;
         return { kind: "stream", meter, held, rest: pieces };
       }

@@ -86,6 +86,12 @@ export function createModelRouter(options: {
       const [first] = names;
       if (first.startsWith(ROUTER_PREFIX)) {
         const preference = first.slice(ROUTER_PREFIX.length);
+        if (names.length > 1)
+          throw new BrikkError(
+            "invalid_request",
+            `${first.slice(0, 200)} lets the router choose, so \`models\` has no place beside it. Name a model, or leave \`models\` out.`,
+            { param: "models" },
+          );
         if (preference === "auto" || preference === "cheap" || preference === "quality") return byWish({ preference });
         throw new BrikkError(
           "model_not_found",

@@ -226,9 +226,8 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
   const { meter } = answer;
   let done = false;
 
-  /** The bytes of these events that are the caller's. Throws when one says that the stream went wrong. */
-  const callersBytes = (pieces: readonly MeteredBytes[]): Buffer[] => {
-    const bytes: Buffer[] = [];
+  /** Collects the bytes of these events that are the caller's, up to the one that says that the stream went wrong. */
+  const collect = (pieces: readonly MeteredBytes[], bytes: Buffer[]): ProviderError | undefined => {
     for (const piece of pieces) {
       const { event } = piece;
       switch (event.kind) {
@@ -243,39 +242,43 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
           break;
         case "done":
           done = true;
-          return bytes;
+          return undefined;
         case "vendor-error":
-          throw new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
+          return new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
             provider: candidate.model.provider,
             vendorMessage: event.message,
           });
         case "malformed":
-          throw new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
+          return new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
             provider: candidate.model.provider,
           });
         default:
           event satisfies never;
       }
     }
-    return bytes;
+    return undefined;
   };
 
-  const pass = async (pieces: readonly MeteredBytes[]): Promise<void> => {
-    const bytes = callersBytes(pieces);
-    if (bytes.length === 0) return;
-    const waiting = sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
+  /** Resolves with the fault that ends the stream, if these events hold one; what came before it is the caller's all the same. */
+  const pass = async (pieces: readonly MeteredBytes[]): Promise<ProviderError | undefined> => {
+    const bytes: Buffer[] = [];
+    const fault = collect(pieces, bytes);
+    const waiting = bytes.length > 0 && sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
     if (waiting) await waiting;
+    return fault;
   };
 
   try {
     sink.start({ candidate, fallback: progress.fallback, timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0 });
-    await pass(answer.held);
-    if (!done) {
+    let fault = await pass(answer.held);
+    if (!done && !fault) {
       for await (const pieces of answer.rest) {
-        await pass(pieces);
-        if (done || signal.aborted) break;
+        fault = await pass(pieces);
+        if (done || fault || signal.aborted) break;
       }
     }
+    // The meter has read the whole packet, also what stands behind the fault and was not passed on.
+    if (fault && !signal.aborted) return { outcome: "truncated", answer, error: fault };
   } catch (error) {
     // Every choice was finished and counted: only the closing words are missing.
     if (!signal.aborted && !(meter.finished && meter.usage)) return { outcome: "truncated", answer, error };

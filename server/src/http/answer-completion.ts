@@ -25,6 +25,8 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
         );
     };
     reply.raw.on("close", left);
+    // Who has left already closes nothing any more.
+    if (reply.raw.destroyed) left();
     request.recorded = true;
     try {
       const completed = await runCompletion(services, {

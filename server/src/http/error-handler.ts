@@ -76,7 +76,7 @@ function explain(thrown: FastifyError): BrikkError {
   if (thrown instanceof BrikkError) return thrown;
   if (hasZodFastifySchemaValidationErrors(thrown)) {
     const faults = thrown.validation.map((fault) => ({
-      param: fault.instancePath.replace(/^\//, "").replaceAll("/", "."),
+      param: paramOf(fault.instancePath),
       message: fault.message ?? "is not accepted",
     }));
     const [first] = faults;
@@ -121,3 +121,10 @@ function explain(thrown: FastifyError): BrikkError {
       return toBrikkError(thrown);
   }
 }
+
+/** A JSON pointer in OpenAI's way of naming a part: `/messages/0/role` is `messages[0].role`. */
+const paramOf = (pointer: string): string =>
+  pointer
+    .replace(/^\//, "")
+    .replaceAll(/\/(\d+)(?=\/|$)/g, "[$1]")
+    .replaceAll("/", ".");
