@@ -8,7 +8,11 @@ import { hashSecret, newSecret, type Secret, secretPrefix } from "./secret.ts";
 
 export interface NewKey extends Caps {
   readonly name: string;
+  readonly week?: Caps;
+  readonly month?: Caps;
   readonly rateLimitPerMin?: number;
+  readonly tokensPerMin?: number;
+  readonly maxConcurrentRequests?: number;
   readonly expiresAtMs?: number;
 }
 
@@ -67,7 +71,13 @@ export function createKeyStore(options: {
             status: "active",
             soft_cap_nano_usd: wanted.softCap ?? null,
             hard_cap_nano_usd: wanted.hardCap ?? null,
+            week_soft_cap_nano_usd: wanted.week?.softCap ?? null,
+            week_hard_cap_nano_usd: wanted.week?.hardCap ?? null,
+            month_soft_cap_nano_usd: wanted.month?.softCap ?? null,
+            month_hard_cap_nano_usd: wanted.month?.hardCap ?? null,
             rate_limit_per_min: wanted.rateLimitPerMin ?? null,
+            tokens_per_min: wanted.tokensPerMin ?? null,
+            max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
             expires_at_ms: wanted.expiresAtMs ?? null,
             created_at_ms: nowMs,
             revision: nextRevision,

@@ -12,11 +12,14 @@ export interface Statement {
 
 export type Row = Record<string, SqlValue>;
 
+export type DialectName = "sqlite" | "postgres";
+
 /**
  * The one handle on storage. Everything that goes wrong arrives as one of the errors below; whoever sees StorageUnavailable
  * knows nothing about the outcome of a transaction that was under way, except that it is whole or absent.
  */
 export interface Database {
+  readonly dialect: DialectName;
   /** Builder for admin reads, migrations and cold writes. A transaction opened here holds up everything else until it ends. */
   readonly query: Kysely<Schema>;
   /**

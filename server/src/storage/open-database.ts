@@ -30,7 +30,7 @@ export async function openDatabase(options: {
         `The database ${path} was written by a newer Brikk (it has ${unknown.join(", ")}). Start that version, or set DATABASE_URL to another file.`,
       );
     }
-    await migrate(database.query);
+    await migrate(database.query, "sqlite");
     return database;
   } catch (cause) {
     await thread.close();
@@ -45,6 +45,7 @@ export function databaseOver(thread: SqliteThread): Database {
   const query = new Kysely<Schema>({ dialect: new SqliteThreadDialect(thread, gate) });
   let closing: Promise<void> | undefined;
   return {
+    dialect: "sqlite",
     query,
     async transact(statements: readonly Statement[]): Promise<Row[][]> {
       if (statements.length === 0) return [];

@@ -268,6 +268,7 @@ test("while the database fails nothing may cost anything; what was in hand is se
   let broken = false;
   let failures = 0;
   const failing: Database = {
+    dialect: database.dialect,
     query: database.query,
     transact: (statements: readonly Statement[]) => {
       if (!broken) return database.transact(statements);

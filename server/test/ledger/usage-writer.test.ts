@@ -70,6 +70,7 @@ type Around = (
 /** A real database whose transactions pass through the test's hands. */
 function watched(database: Database, around: Around = (go) => go()): Database & { transactions: number } {
   const watching = {
+    dialect: database.dialect,
     query: database.query,
     transactions: 0,
     transact: (statements: readonly Statement[]) => {
