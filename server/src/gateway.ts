@@ -10,6 +10,7 @@ import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
 import { type Clock, systemClock } from "./lib/clock.ts";
+import { formatUsd, usdNumber } from "./lib/money.ts";
 import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
@@ -71,6 +72,29 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     defaultSoftCap: config.defaultSoftCap,
     defaultHardCap: config.defaultHardCap,
+    // One server runs per SQLite file (see storage/instance-lock.ts).
+    soleOwner: database.dialect === "sqlite",
+    onGroup: (events) => metrics.ledgerGroup.observe(events),
+    onOverrun: ({ requestId, key }, reserved, cost) => {
+      metrics.overruns.inc();
+      logger.warn(
+        { request_id: requestId, key_id: key.id, reserved_usd: formatUsd(reserved), cost_usd: formatUsd(cost) },
+        "a request cost more than its worst case",
+      );
+    },
+    onWrittenOff: ({ ownerId, budgetId, windowStartMs, amount }) => {
+      metrics.writtenOffUsd.inc(usdNumber(amount));
+      logger.warn(
+        {
+          owner_id: ownerId,
+          budget_id: budgetId,
+          window_start: new Date(windowStartMs).toISOString(),
+          amount_usd: formatUsd(amount),
+        },
+        "an instance ended without giving its lease back; what its events do not account for counts as spent",
+      );
+    },
+    onUpkeepFailed: (error) => logger.error({ error }, "leases could not be kept up; it is tried again"),
   });
   const tokenCounter = createTokenCounter();
 

@@ -48,7 +48,7 @@ const MAX_HELD_EVENTS = 10_000;
 
 export async function attempt(
   candidate: Candidate,
-  call: { operation: Operation; document: JsonDocument; stream: boolean },
+  call: { operation: Operation; document: JsonDocument; stream: boolean; maxOutputTokens: number | undefined },
   timeouts: AttemptTimeouts,
   signal: AbortSignal,
 ): Promise<Answer> {
@@ -72,7 +72,7 @@ export async function attempt(
   let streaming = false;
   try {
     const response = await transport.send(
-      provider.prepare(call.operation, call.document, candidate.model.id),
+      provider.prepare(call.operation, call.document, candidate.model.id, call.maxOutputTokens),
       controller.signal,
     );
     if (response.status !== 200)

@@ -1,11 +1,11 @@
 import type { ApiKey } from "../access/api-key.ts";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import { costOf } from "../ledger/cost.ts";
-import type { Ledger, Outcome, Receipt, Settlement } from "../ledger/ledger.ts";
-import type { CatalogueModel } from "../ledger/model-catalogue.ts";
+import type { Ledger, Outcome, Receipt, Reservation, ReservationRequest, Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import { NO_USAGE, totalTokens, type Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
+import { reach } from "../lib/fault-point.ts";
 import { usdNumber } from "../lib/money.ts";
 import { ProviderError } from "../providers/provider.ts";
 import {
@@ -16,9 +16,10 @@ import {
   type StreamedAnswer,
   type WholeAnswer,
 } from "./attempt.ts";
-import { boundInputTokens, type CompletionRequest, inputTexts } from "./completion-request.ts";
+import { type CompletionRequest, inputTexts } from "./completion-request.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
+import { boundRequest, tightenBound } from "./request-bound.ts";
 
 /**
  * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
@@ -34,15 +35,16 @@ export async function runCompletion(services: CompletionServices, call: Completi
   const startedMs = clock.monotonicMs();
 
   let route: Route;
-  let reservation: ReturnType<Ledger["reserve"]>;
+  let reservation: Reservation;
   try {
     route = call.chooseRoute();
-    reservation = ledger.reserve({
+    const reserved = ledger.reserve({
       ...entry,
       routeReason: route.reason,
-      candidates: route.candidates.map(({ model }) => model),
-      bound: boundOf(call.request),
+      ...spendingOf(services, call.request, route),
     });
+    reservation = reserved instanceof Promise ? await reserved : reserved;
+    reach("reserved");
   } catch (error) {
     const refusal = toBrikkError(error);
     // Without storage there is nowhere to write it, and waiting for it would hold the answer back.
@@ -58,7 +60,14 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
-  const progress: Progress = { attempts: 0, fallback: false, timeToFirstTokenMs: undefined, candidate: undefined };
+  const { maxOutputTokens } = reservation;
+  const progress: Progress = {
+    attempts: 0,
+    fallback: false,
+    timeToFirstTokenMs: undefined,
+    candidate: undefined,
+    maxOutputTokens,
+  };
   let ending: Ending;
   try {
     const answer = await callCandidates(services, call, route, progress, startedMs);
@@ -69,6 +78,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
       : { outcome: "failed", error: call.signal.aborted ? call.signal.reason : error };
   }
 
+  reach("answer-received");
   const settlement = await settlementOf(services, call.request, ending, progress);
   let receipt: Receipt;
   try {
@@ -101,6 +111,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     fallback: progress.fallback,
     attempts: progress.attempts,
     timeToFirstTokenMs: progress.timeToFirstTokenMs,
+    clampedMaxTokens: maxOutputTokens,
     usage: settlement.usage,
     receipt,
     durationMs,
@@ -142,6 +153,7 @@ export interface CompletionSink {
 export interface AnswerHead {
   readonly candidate: Candidate;
   readonly fallback: boolean;
+  readonly clampedMaxTokens: number | undefined;
   readonly timeToFirstTokenMs: number;
 }
 
@@ -158,6 +170,8 @@ export interface CompletionReport {
   readonly fallback: boolean;
   readonly attempts: number;
   readonly timeToFirstTokenMs: number | undefined;
+  /** What the answer was limited to, where the budget paid for no more. */
+  readonly clampedMaxTokens: number | undefined;
   readonly usage: Usage;
   readonly receipt: Receipt;
   readonly durationMs: number;
@@ -186,6 +200,7 @@ interface Progress {
   timeToFirstTokenMs: number | undefined;
   /** Whoever was asked last. */
   candidate: Candidate | undefined;
+  readonly maxOutputTokens: number | undefined;
 }
 
 type Ending =
@@ -208,7 +223,13 @@ async function callCandidates(
     progress.fallback = candidate !== route.candidates[0];
     progress.candidate = candidate;
     try {
-      const answer = await attempt(candidate, call.request, services.timeouts, call.signal);
+      const answer = await attempt(
+        candidate,
+        { ...call.request, maxOutputTokens: progress.maxOutputTokens },
+        services.timeouts,
+        call.signal,
+      );
+      reach("answer-begun");
       progress.timeToFirstTokenMs = Math.round(services.clock.monotonicMs() - startedMs);
       return answer;
     } catch (error) {
@@ -269,7 +290,12 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
   };
 
   try {
-    sink.start({ candidate, fallback: progress.fallback, timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0 });
+    sink.start({
+      candidate,
+      fallback: progress.fallback,
+      clampedMaxTokens: progress.maxOutputTokens,
+      timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
+    });
     let fault = await pass(answer.held);
     if (!done && !fault) {
       for await (const pieces of answer.rest) {
@@ -388,18 +414,15 @@ function finish(
   }
 }
 
-/** A model without a documented limit may fill its context; without that either, no model known today says more at once. */
-const MAX_UNDOCUMENTED_OUTPUT_TOKENS = 1_000_000;
-
-function boundOf(request: CompletionRequest): Parameters<Ledger["reserve"]>[0]["bound"] {
-  return {
-    inputTokens: boundInputTokens(request),
-    outputTokens: (model: CatalogueModel) =>
-      request.operation === "embeddings"
-        ? 0
-        : (request.maxOutputTokens ?? model.maxOutputTokens ?? model.contextTokens ?? MAX_UNDOCUMENTED_OUTPUT_TOKENS),
-    choices: request.choices,
-  };
+/** What the ledger needs to know of a request to set its worst case aside. */
+export function spendingOf(
+  { tokenCounter }: Pick<CompletionServices, "tokenCounter">,
+  request: CompletionRequest,
+  route: Route,
+): Pick<ReservationRequest, "candidates" | "bound" | "tighten"> {
+  const candidates = route.candidates.map(({ model }) => model);
+  const bound = boundRequest(request);
+  return { candidates, bound, tighten: () => tightenBound(request, bound, candidates, tokenCounter) };
 }
 
 const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({

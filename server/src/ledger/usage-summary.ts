@@ -1,7 +1,7 @@
 import type { Clock } from "../lib/clock.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
 import type { Database } from "../storage/database.ts";
-import { DAY_MS } from "./ledger.ts";
+import { DAY_MS } from "./budgets.ts";
 
 /** What a key used in one window. */
 export interface UsageSum {

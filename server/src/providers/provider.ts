@@ -13,7 +13,8 @@ export interface Provider {
   /** Serves /agents and the router. */
   readonly defaultModel: string;
   readonly baseUrl: string;
-  prepare(operation: Operation, document: JsonDocument, model: string): UpstreamRequest;
+  /** With a limit, no answer may be longer, whatever the document says. */
+  prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
   /** Reads an answer whose status is not 200; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
 }

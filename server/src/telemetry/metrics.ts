@@ -15,6 +15,9 @@ export interface Metrics {
   readonly attempts: Counter<"provider" | "model">;
   readonly fallbacks: Counter<"provider" | "model">;
   readonly inFlight: Gauge;
+  readonly ledgerGroup: Histogram;
+  readonly overruns: Counter;
+  readonly writtenOffUsd: Counter;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
@@ -72,6 +75,22 @@ export function createMetrics(): Metrics {
       name: "brikk_fallbacks_total",
       help: "Requests that a later candidate served.",
       labelNames: ["provider", "model"],
+      registers,
+    }),
+    ledgerGroup: new Histogram({
+      name: "brikk_ledger_group_events",
+      help: "Usage events in one database transaction.",
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500],
+      registers,
+    }),
+    overruns: new Counter({
+      name: "brikk_reservation_overruns_total",
+      help: "Requests that cost more than was set aside for them.",
+      registers,
+    }),
+    writtenOffUsd: new Counter({
+      name: "brikk_budget_written_off_usd_total",
+      help: "What instances that ended without notice held of budgets, in USD.",
       registers,
     }),
     inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),

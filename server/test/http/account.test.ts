@@ -35,6 +35,24 @@ const sumOf = async (keyId: string): Promise<number> => {
   return usdNumber(nanoUsd(row?.["cost"] as bigint));
 };
 
+/** A budget in which nothing happened. */
+const unused = (window: string, caps: { soft: number; hard: number } | undefined, resetsAt: string) => ({
+  window,
+  spent_usd: 0,
+  reserved_usd: 0,
+  soft_cap_usd: caps?.soft ?? null,
+  hard_cap_usd: caps?.hard ?? null,
+  remaining_usd: caps?.hard ?? null,
+  soft_cap_exceeded: false,
+  hard_cap_exceeded: false,
+  resets_at: resetsAt,
+});
+const unusedBudgets = (soft: number, hard: number) => [
+  unused("day", { soft, hard }, "2026-11-24T00:00:00.000Z"),
+  unused("week", undefined, "2026-11-30T00:00:00.000Z"),
+  unused("month", undefined, "2026-12-01T00:00:00.000Z"),
+];
+
 const NOTHING = { cost_usd: 0, requests: 0, tokens: 0 };
 
 test("/usage/me has exactly its fields, and zeros before the first request", async () => {
@@ -49,6 +67,7 @@ test("/usage/me has exactly its fields, and zeros before the first request", asy
     soft_cap_exceeded: false,
     hard_cap_exceeded: false,
     resets_at: "2026-11-24T00:00:00.000Z",
+    budgets: unusedBudgets(2, 3),
   });
 });
 
@@ -98,6 +117,7 @@ test("/keys/me says what the key is and never a secret", async () => {
     status: "active",
     soft_cap_usd: 0.25,
     hard_cap_usd: 0.5,
+    budgets: unusedBudgets(0.25, 0.5),
     rate_limit_per_min: 7,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",

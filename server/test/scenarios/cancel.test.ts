@@ -207,9 +207,9 @@ test("many callers leaving at once leave nothing in hand and one row each", asyn
     state: { kind: "active" },
     createdAtMs: 0,
   });
-  assert.equal(standing.reserved, 0n);
+  assert.equal(standing.budgets[0]!.reserved, 0n);
   assert.equal(
-    standing.spent,
+    standing.budgets[0]!.spent,
     rows.reduce((sum, row) => sum + (row["cost_nano_usd"] as bigint), 0n),
   );
 });

@@ -1,16 +1,29 @@
 import { z } from "zod";
 import type { ApiKey } from "../../access/api-key.ts";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
-import type { Ledger } from "../../ledger/ledger.ts";
+import { BUDGET_WINDOWS } from "../../ledger/budgets.ts";
+import type { BudgetStanding, Ledger, Standing } from "../../ledger/ledger.ts";
 import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { usdNumber } from "../../lib/money.ts";
+import { type NanoUsd, usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
-import { standingHeaders } from "../answer-headers.ts";
+import { leadingBudget, standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
 import { refusals } from "../schemas/error.ts";
 
 const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
+
+const budget = z.object({
+  window: z.enum(BUDGET_WINDOWS),
+  spent_usd: z.number(),
+  reserved_usd: z.number().describe("Set aside for requests in flight."),
+  soft_cap_usd: z.number().nullable(),
+  hard_cap_usd: z.number().nullable(),
+  remaining_usd: z.number().nullable().describe("What a request may cost right now; null without a hard cap."),
+  soft_cap_exceeded: z.boolean(),
+  hard_cap_exceeded: z.boolean(),
+  resets_at: z.string(),
+});
 
 const usageAnswer = z
   .object({
@@ -18,11 +31,12 @@ const usageAnswer = z
     today: usageSum,
     this_week: usageSum,
     this_month: usageSum,
-    soft_cap_usd: z.number(),
-    hard_cap_usd: z.number(),
+    soft_cap_usd: z.number().nullable().describe("Of the shortest window that has a hard cap; `budgets` has all."),
+    hard_cap_usd: z.number().nullable(),
     soft_cap_exceeded: z.boolean(),
     hard_cap_exceeded: z.boolean(),
-    resets_at: z.string().describe("When the day's budget begins anew (UTC)."),
+    resets_at: z.string().describe("When that window's budget begins anew (UTC)."),
+    budgets: z.array(budget).describe("Day, week and month; every one that has a cap applies."),
   })
   .meta({
     id: "Usage",
@@ -36,6 +50,19 @@ const usageAnswer = z
       soft_cap_exceeded: false,
       hard_cap_exceeded: false,
       resets_at: "2026-11-24T00:00:00.000Z",
+      budgets: [
+        {
+          window: "day",
+          spent_usd: 0.00042,
+          reserved_usd: 0,
+          soft_cap_usd: 5,
+          hard_cap_usd: 10,
+          remaining_usd: 9.99958,
+          soft_cap_exceeded: false,
+          hard_cap_exceeded: false,
+          resets_at: "2026-11-24T00:00:00.000Z",
+        },
+      ],
     },
   });
 
@@ -45,8 +72,9 @@ const keyAnswer = z
     name: z.string(),
     anonymous: z.boolean(),
     status: z.literal("active"),
-    soft_cap_usd: z.number(),
-    hard_cap_usd: z.number(),
+    soft_cap_usd: z.number().nullable(),
+    hard_cap_usd: z.number().nullable(),
+    budgets: z.array(budget),
     rate_limit_per_min: z.int(),
     created_at: z.string(),
     expires_at: z.string().nullable(),
@@ -60,6 +88,7 @@ const keyAnswer = z
       status: "active",
       soft_cap_usd: 5,
       hard_cap_usd: 10,
+      budgets: [],
       rate_limit_per_min: 60,
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
@@ -86,18 +115,18 @@ export function registerAccountRoutes(
     },
     async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
       const summary = await readUsageSummary(database, clock, request.key.id);
-      const standing = ledger.standing(request.key);
+      const standing = await ledger.standingNow(request.key);
       reply.headers(standingHeaders(standing));
       return {
         api_key_id: request.key.id,
         today: shown(summary.today),
         this_week: shown(summary.thisWeek),
         this_month: shown(summary.thisMonth),
-        soft_cap_usd: usdNumber(standing.softCap),
-        hard_cap_usd: usdNumber(standing.hardCap),
-        soft_cap_exceeded: standing.softCapExceeded,
-        hard_cap_exceeded: standing.hardCapExceeded,
-        resets_at: new Date(standing.resetsAtMs).toISOString(),
+        ...leadingCaps(standing),
+        soft_cap_exceeded: standing.budgets.some(({ softCapExceeded }) => softCapExceeded),
+        hard_cap_exceeded: standing.budgets.some(({ hardCapExceeded }) => hardCapExceeded),
+        resets_at: new Date(leadingBudget(standing).resetsAtMs).toISOString(),
+        budgets: standing.budgets.map(shownBudget),
       };
     },
   );
@@ -122,8 +151,8 @@ export function registerAccountRoutes(
         name: key.name,
         anonymous: key.id === ANONYMOUS_KEY_ID,
         status: "active",
-        soft_cap_usd: usdNumber(standing.softCap),
-        hard_cap_usd: usdNumber(standing.hardCap),
+        ...leadingCaps(standing),
+        budgets: standing.budgets.map(shownBudget),
         rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
         created_at: new Date(key.createdAtMs).toISOString(),
         expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
@@ -131,6 +160,25 @@ export function registerAccountRoutes(
     },
   );
 }
+
+const usdOrNull = (amount: NanoUsd | undefined): number | null => (amount === undefined ? null : usdNumber(amount));
+
+function leadingCaps(standing: Standing): { soft_cap_usd: number | null; hard_cap_usd: number | null } {
+  const { softCap, hardCap } = leadingBudget(standing);
+  return { soft_cap_usd: usdOrNull(softCap), hard_cap_usd: usdOrNull(hardCap) };
+}
+
+const shownBudget = (standing: BudgetStanding): z.infer<typeof budget> => ({
+  window: standing.window,
+  spent_usd: usdNumber(standing.spent),
+  reserved_usd: usdNumber(standing.reserved),
+  soft_cap_usd: usdOrNull(standing.softCap),
+  hard_cap_usd: usdOrNull(standing.hardCap),
+  remaining_usd: usdOrNull(standing.remaining),
+  soft_cap_exceeded: standing.softCapExceeded,
+  hard_cap_exceeded: standing.hardCapExceeded,
+  resets_at: new Date(standing.resetsAtMs).toISOString(),
+});
 
 const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({
   cost_usd: usdNumber(sum.cost),

@@ -1,0 +1,88 @@
+import type { ApiKey } from "../access/api-key.ts";
+import type { NanoUsd } from "../lib/money.ts";
+
+export const DAY_MS = 86_400_000;
+
+/** The stretches of time that a budget may run over; UTC calendar, and the week begins on Monday (ISO 8601). */
+export const BUDGET_WINDOWS = ["day", "week", "month"] as const;
+export type BudgetWindow = (typeof BUDGET_WINDOWS)[number];
+
+/**
+ * What may be spent in a window. A request is held to every budget of its key. Who owns a budget is a matter of its scope: a
+ * budget that several keys share has one id and stands in the list of each of them.
+ */
+export interface Budget {
+  /** `<scope id>/<window>`, such as bk_.../day. */
+  readonly id: string;
+  readonly scope: "key";
+  readonly scopeId: string;
+  readonly window: BudgetWindow;
+  /** Undefined: nobody is warned. */
+  readonly softCap: NanoUsd | undefined;
+  /** Undefined: not capped, only counted. */
+  readonly hardCap: NanoUsd | undefined;
+}
+
+/** Milliseconds since the epoch; the end is the first moment after it. */
+export interface TimeWindow {
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+export interface DefaultCaps {
+  readonly softCap: NanoUsd;
+  readonly hardCap: NanoUsd;
+}
+
+/**
+ * The budgets of a key: always all three windows, capped or not, so that a cap that is set later finds what was spent. The
+ * day has the key's own caps or else the defaults; a key with a hard cap of its own for the week or the month needs none for
+ * the day, but none is ever without a hard cap.
+ */
+export function createBudgetList(defaults: DefaultCaps): (key: ApiKey) => readonly Budget[] {
+  // A key is immutable: a change makes a new one, which then has a new list.
+  const lists = new WeakMap<ApiKey, readonly Budget[]>();
+  return (key) => {
+    let list = lists.get(key);
+    if (!list) lists.set(key, (list = listOf(key, defaults)));
+    return list;
+  };
+}
+
+function listOf(key: ApiKey, defaults: DefaultCaps): readonly Budget[] {
+  const cappedElsewhere = key.week?.hardCap !== undefined || key.month?.hardCap !== undefined;
+  const dayHardCap = key.hardCap ?? (cappedElsewhere ? undefined : defaults.hardCap);
+  const caps = {
+    day: { softCap: key.softCap ?? (dayHardCap === undefined ? undefined : defaults.softCap), hardCap: dayHardCap },
+    week: { softCap: key.week?.softCap, hardCap: key.week?.hardCap },
+    month: { softCap: key.month?.softCap, hardCap: key.month?.hardCap },
+  };
+  return BUDGET_WINDOWS.map((window) => ({
+    id: `${key.id}/${window}`,
+    scope: "key",
+    scopeId: key.id,
+    window,
+    ...caps[window],
+  }));
+}
+
+/** The window of a kind that a moment lies in. */
+export function timeWindowAt(window: BudgetWindow, epochMs: number): TimeWindow {
+  const dayStartMs = epochMs - (epochMs % DAY_MS);
+  switch (window) {
+    case "day":
+      return { startMs: dayStartMs, endMs: dayStartMs + DAY_MS };
+    case "week": {
+      // The epoch began on a Thursday.
+      const startMs = dayStartMs - ((dayStartMs / DAY_MS + 3) % 7) * DAY_MS;
+      return { startMs, endMs: startMs + 7 * DAY_MS };
+    }
+    case "month": {
+      const day = new Date(epochMs);
+      const [year, month] = [day.getUTCFullYear(), day.getUTCMonth()];
+      return { startMs: Date.UTC(year, month, 1), endMs: Date.UTC(year, month + 1, 1) };
+    }
+    default:
+      return window satisfies never;
+  }
+}
