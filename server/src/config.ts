@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
+import { parseWebhookSecret } from "./lib/webhook-signature.ts";
 
 /**
  * Environment and optional config file -> one frozen Config. The only reader of process.env. Every fault is found before
@@ -16,6 +17,8 @@ export interface Config {
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
   readonly rateLimitPerMin: number;
+  /** Undefined: budget alerts are only logged and counted. */
+  readonly budgetWebhook: { readonly url: string; readonly secrets: readonly Buffer[] } | undefined;
   readonly providers: readonly ProviderConfig[];
   readonly providerTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -82,6 +85,16 @@ export const settings = [
   },
   { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
   { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
+  {
+    name: "BRIKK_BUDGET_WEBHOOK_URL",
+    fallback: undefined,
+    meaning: "told when a budget reaches its soft cap or 50, 80 or 100 % of its hard cap; see docs/webhooks.md",
+  },
+  {
+    name: "BRIKK_BUDGET_WEBHOOK_SECRET",
+    fallback: undefined,
+    meaning: "signs these messages: whsec_ and base64; several, separated by commas, all sign",
+  },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
   { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
   { name: "BRIKK_DRAIN_SECONDS", fallback: "30", meaning: "how long streams in hand may go on after SIGTERM" },
@@ -140,6 +153,20 @@ export function loadConfigFile(path: string): { prices: readonly PriceSetting[] 
   );
 }
 
+const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
+
+/** Plain http is taken as it is for providers: receivers inside a private network are common, and messages are signed. */
+function isWebAddress(text: string): boolean {
+  try {
+    const { protocol, username, password } = new URL(text);
+    // What cannot be decoded could not be sent as credentials.
+    decodeURIComponent(username + password);
+    return protocol === "https:" || protocol === "http:";
+  } catch {
+    return false;
+  }
+}
+
 export function loadConfig(environment: Environment): Config {
   const faults: string[] = [];
   const read = (name: SettingName): string =>
@@ -191,6 +218,27 @@ export function loadConfig(environment: Environment): Config {
     return text;
   };
 
+  const budgetWebhook = (): Config["budgetWebhook"] => {
+    const url = read("BRIKK_BUDGET_WEBHOOK_URL");
+    // Either value may hold a secret (many receivers are known by their path alone), so neither is repeated.
+    if (url !== "" && !isWebAddress(url))
+      faults.push("BRIKK_BUDGET_WEBHOOK_URL is not an https:// or http:// address that can be called.");
+    const texts = read("BRIKK_BUDGET_WEBHOOK_SECRET")
+      .split(",")
+      .map((text) => text.trim())
+      .filter((text) => text !== "");
+    const secrets = texts.map(parseWebhookSecret);
+    if (secrets.includes(undefined))
+      faults.push(
+        `BRIKK_BUDGET_WEBHOOK_SECRET holds something other than whsec_ and 24 to 64 bytes in base64; ${NEW_WEBHOOK_SECRET}`,
+      );
+    if (url !== "" && secrets.length === 0)
+      faults.push(
+        `BRIKK_BUDGET_WEBHOOK_SECRET is not set while BRIKK_BUDGET_WEBHOOK_URL is, and unsigned messages are not sent; ${NEW_WEBHOOK_SECRET}`,
+      );
+    return url === "" ? undefined : { url, secrets: secrets.filter((bytes) => bytes !== undefined) };
+  };
+
   const host = read("HOST");
   const production = read("NODE_ENV") === "production";
   const requireAuth = flag("BRIKK_REQUIRE_AUTH");
@@ -230,6 +278,7 @@ export function loadConfig(environment: Environment): Config {
     defaultSoftCap,
     defaultHardCap,
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
+    budgetWebhook: budgetWebhook(),
     providers: [
       {
         name: "openai",

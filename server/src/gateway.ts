@@ -6,6 +6,7 @@ import { createRateLimiter, type RateLimiter } from "./access/rate-limiter.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import type { Config, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
+import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
@@ -67,6 +68,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
 
   let catalogue = catalogueWith(config.prices, clock);
   const providers = connectProviders(config, options.simulated);
+  const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
   const ledger = await openLedger({
     database,
     clock,
@@ -75,6 +77,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     // One server runs per SQLite file (see storage/instance-lock.ts).
     soleOwner: database.dialect === "sqlite",
     onGroup: (events) => metrics.ledgerGroup.observe(events),
+    onCommitted: budgetAlerts.observe,
     onOverrun: ({ requestId, key }, reserved, cost) => {
       metrics.overruns.inc();
       logger.warn(
@@ -125,6 +128,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     close: async () => {
       await ledger.close();
       keyRing.stop();
+      // After the last settlement, whose alerts it still writes down.
+      await budgetAlerts.close();
       await Promise.all([providers.close(), tokenCounter.close()]);
     },
   };

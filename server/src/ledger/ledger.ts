@@ -5,6 +5,7 @@ import { reach } from "../lib/fault-point.ts";
 import { uuidv7 } from "../lib/ids.ts";
 import { formatUsd, type NanoUsd, nanoUsd, usdNumber, ZERO_USD } from "../lib/money.ts";
 import { type Database, StorageUnavailable } from "../storage/database.ts";
+import type { WindowStanding } from "./alert-thresholds.ts";
 import type { BudgetAccount } from "./budget-account.ts";
 import { createBudgetStatements } from "./budget-statements.ts";
 import { type BudgetWindow, createBudgetList } from "./budgets.ts";
@@ -126,8 +127,8 @@ export interface LedgerOptions {
   readonly soleOwner: boolean;
   /** An instance that was not heard of for so long is given up, and what it had leased is written off. */
   readonly silentAfterMs?: number;
-  /** Told after a commit of every budget that it changed. */
-  readonly onCommitted?: (account: BudgetAccount) => void;
+  /** Told after a commit where every budget that it changed stands. */
+  readonly onCommitted?: (standing: WindowStanding) => void;
   /** A request cost more than was set aside for it. */
   readonly onOverrun?: (request: LedgerRequest, reserved: NanoUsd, cost: NanoUsd) => void;
   readonly onGroup?: (events: number) => void;
@@ -147,7 +148,19 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ownerId: leases.ownerId,
     ...(options.onGroup && { onGroup: options.onGroup }),
     onCommitted: (rows) => {
-      for (const account of leases.learn(rows)) options.onCommitted?.(account);
+      for (const { budget, startMs, endMs, spent } of leases.learn(rows)) {
+        const { id, scopeId, window, softCap, hardCap } = budget;
+        options.onCommitted?.({
+          budgetId: id,
+          scopeId,
+          window,
+          windowStartMs: startMs,
+          windowEndMs: endMs,
+          spent: nanoUsd(spent),
+          softCap,
+          hardCap,
+        });
+      }
     },
   });
 

@@ -18,6 +18,8 @@ export interface Metrics {
   readonly ledgerGroup: Histogram;
   readonly overruns: Counter;
   readonly writtenOffUsd: Counter;
+  readonly budgetAlerts: Counter<"alert" | "window">;
+  readonly budgetWebhookAttempts: Counter<"outcome">;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
@@ -94,6 +96,18 @@ export function createMetrics(): Metrics {
       registers,
     }),
     inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),
+    budgetAlerts: new Counter({
+      name: "brikk_budget_alerts_total",
+      help: "Budget windows that reached their soft cap or 50, 80 or 100 % of their hard cap; each counts on one instance.",
+      labelNames: ["alert", "window"],
+      registers,
+    }),
+    budgetWebhookAttempts: new Counter({
+      name: "brikk_budget_webhook_attempts_total",
+      help: "Attempts to deliver a budget alert: delivered, failed (it is tried again), given_up (the last one failed).",
+      labelNames: ["outcome"],
+      registers,
+    }),
   };
   return metrics;
 }

@@ -59,6 +59,8 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
   BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
   BRIKK_RATE_LIMIT_PER_MIN: "0",
+  BRIKK_BUDGET_WEBHOOK_URL: "ftp://hooks.example/token",
+  BRIKK_BUDGET_WEBHOOK_SECRET: "whsec_too-short",
   BRIKK_MAX_BODY_BYTES: "12",
   BRIKK_DRAIN_SECONDS: "0",
   PROVIDER_TIMEOUT_SECONDS: "-1",
@@ -78,7 +80,7 @@ test("all faults are reported at once, each with its variable, and those of secr
       faults.some((fault) => fault.startsWith(name)),
       name,
     );
-  assert.ok(!faults.join().includes("with space") && !faults.join().includes("ключ"));
+  assert.doesNotMatch(faults.join(), /with space|ключ|token|too-short/);
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
     assert.match(
       faults.find((fault) => fault.startsWith(name)) ?? "",
@@ -112,6 +114,27 @@ test("production, and any address that others can reach, ask for keys or for the
   }
   for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
     assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+});
+
+test("a budget webhook asks for a secret to sign with; several are taken for rotation, a faulty one among them is refused", () => {
+  const [one, other] = [32, 24].map((length) => Buffer.alloc(length, length));
+  const [first, second] = [one, other].map((bytes) => `whsec_${bytes!.toString("base64")}`);
+  const url = "https://hooks.example/T0/token?x=1";
+  assert.equal(loadConfig({}).budgetWebhook, undefined);
+  assert.deepEqual(
+    loadConfig({ BRIKK_BUDGET_WEBHOOK_URL: url, BRIKK_BUDGET_WEBHOOK_SECRET: ` ${first} , ${second}` }).budgetWebhook,
+    {
+      url,
+      secrets: [one, other],
+    },
+  );
+  const [missing] = faultsOf({ BRIKK_BUDGET_WEBHOOK_URL: url });
+  assert.match(missing!, /^BRIKK_BUDGET_WEBHOOK_SECRET is not set while BRIKK_BUDGET_WEBHOOK_URL is.*openssl/);
+  for (const bad of ["whsec_", "whsec_c2hvcnQ=", first!.slice(6), `${first}!`, first!.replace("whsec_", "whsec_ ")]) {
+    const faults = faultsOf({ BRIKK_BUDGET_WEBHOOK_URL: url, BRIKK_BUDGET_WEBHOOK_SECRET: `${first},${bad}` });
+    assert.equal(faults.length, 1, bad);
+    assert.ok(!faults[0]!.includes(first!.slice(6)) && !faults[0]!.includes("token"));
+  }
 });
 
 test("a soft cap above the hard cap is refused, an equal one is not", () => {

@@ -97,6 +97,13 @@ export const budgetsAndLeases = ({ integer, strictByKey }: Columns): Migration =
       .addPrimaryKeyConstraint("budget_alerts_key", ["budget_id", "window_start_ms", "alert"])
       .$call(strictByKey)
       .execute();
+    // Of the rows that are still to be delivered, which are asked for every few seconds and are few.
+    await database.schema
+      .createIndex("budget_alerts_due")
+      .on("budget_alerts")
+      .column("next_attempt_at_ms")
+      .where(sql.ref("next_attempt_at_ms"), "is not", null)
+      .execute();
 
     await database.schema
       .createTable("ledger_marks")
