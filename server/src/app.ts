@@ -16,6 +16,7 @@ import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
+import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
 import { newRequestId } from "./lib/ids.ts";
@@ -57,6 +58,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     inFlight,
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
+  registerExplainRoute(app, { services: { ledger, tokenCounter: gateway.tokenCounter }, router });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
   registerHealthRoutes(app, {

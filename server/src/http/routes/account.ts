@@ -1,29 +1,17 @@
 import { z } from "zod";
 import type { ApiKey } from "../../access/api-key.ts";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
-import { BUDGET_WINDOWS } from "../../ledger/budgets.ts";
-import type { BudgetStanding, Ledger, Standing } from "../../ledger/ledger.ts";
+import type { Ledger } from "../../ledger/ledger.ts";
 import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { type NanoUsd, usdNumber } from "../../lib/money.ts";
+import { usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
 import { leadingBudget, standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
+import { budget, exampleBudget, leadingCaps, shownBudget } from "../schemas/budget.ts";
 import { refusals } from "../schemas/error.ts";
 
 const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
-
-const budget = z.object({
-  window: z.enum(BUDGET_WINDOWS),
-  spent_usd: z.number(),
-  reserved_usd: z.number().describe("Set aside for requests in flight."),
-  soft_cap_usd: z.number().nullable(),
-  hard_cap_usd: z.number().nullable(),
-  remaining_usd: z.number().nullable().describe("What a request may cost right now; null without a hard cap."),
-  soft_cap_exceeded: z.boolean(),
-  hard_cap_exceeded: z.boolean(),
-  resets_at: z.string(),
-});
 
 const usageAnswer = z
   .object({
@@ -50,19 +38,7 @@ const usageAnswer = z
       soft_cap_exceeded: false,
       hard_cap_exceeded: false,
       resets_at: "2026-11-24T00:00:00.000Z",
-      budgets: [
-        {
-          window: "day",
-          spent_usd: 0.00042,
-          reserved_usd: 0,
-          soft_cap_usd: 5,
-          hard_cap_usd: 10,
-          remaining_usd: 9.99958,
-          soft_cap_exceeded: false,
-          hard_cap_exceeded: false,
-          resets_at: "2026-11-24T00:00:00.000Z",
-        },
-      ],
+      budgets: [exampleBudget],
     },
   });
 
@@ -88,7 +64,7 @@ const keyAnswer = z
       status: "active",
       soft_cap_usd: 5,
       hard_cap_usd: 10,
-      budgets: [],
+      budgets: [exampleBudget],
       rate_limit_per_min: 60,
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
@@ -160,25 +136,6 @@ export function registerAccountRoutes(
     },
   );
 }
-
-const usdOrNull = (amount: NanoUsd | undefined): number | null => (amount === undefined ? null : usdNumber(amount));
-
-function leadingCaps(standing: Standing): { soft_cap_usd: number | null; hard_cap_usd: number | null } {
-  const { softCap, hardCap } = leadingBudget(standing);
-  return { soft_cap_usd: usdOrNull(softCap), hard_cap_usd: usdOrNull(hardCap) };
-}
-
-const shownBudget = (standing: BudgetStanding): z.infer<typeof budget> => ({
-  window: standing.window,
-  spent_usd: usdNumber(standing.spent),
-  reserved_usd: usdNumber(standing.reserved),
-  soft_cap_usd: usdOrNull(standing.softCap),
-  hard_cap_usd: usdOrNull(standing.hardCap),
-  remaining_usd: usdOrNull(standing.remaining),
-  soft_cap_exceeded: standing.softCapExceeded,
-  hard_cap_exceeded: standing.hardCapExceeded,
-  resets_at: new Date(standing.resetsAtMs).toISOString(),
-});
 
 const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({
   cost_usd: usdNumber(sum.cost),
