@@ -39,7 +39,7 @@ export function mostOf(
 }
 
 /** The longest answer of any candidate; 0 when the operation writes nothing. */
-export const longestAnswer = (candidates: readonly CatalogueModel[], bound: RequestBound): number =>
+const longestAnswer = (candidates: readonly CatalogueModel[], bound: RequestBound): number =>
   Math.max(...candidates.map((model) => bound.outputTokens(model)));
 
 /** The longest answer that the amount pays for, and what it may cost; undefined when that is too short to be of use. */

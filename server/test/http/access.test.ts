@@ -33,7 +33,10 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "/v1/embeddings": { model: "text-embedding-3-small", input: "Hello" },
   "/agents/route/chat": { message: "Hello" },
   "/agents/:agent/chat": { message: "Hello" },
+  "/v1/explain": { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] },
 };
+/** Of these, the ones that call nobody. */
+const CALLS_NOBODY = new Set(["/v1/explain"]);
 
 const call = ({ method, path }: Route, headers: Record<string, string> = {}): Promise<Response> => {
   const hasBody = method !== "GET" && method !== "HEAD" && method !== "OPTIONS";
@@ -116,6 +119,7 @@ test("every call of a provider has its usage event, whatever the route; and only
   assert.deepEqual(
     callers.sort(),
     Object.keys(BODIES)
+      .filter((path) => !CALLS_NOBODY.has(path))
       .map((path) => `POST ${path}`)
       .sort(),
   );

@@ -201,6 +201,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, both ways to authent
       "POST /agents/{agent}/chat",
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
+      "POST /v1/explain",
     ],
   );
   assert.deepEqual(

@@ -14,7 +14,7 @@ import { assertSound, coded, newKey, reserve, settled } from "./ledger-fixture.t
 interface Instance {
   readonly ledger: Ledger;
   readonly held: Held[];
-  kill(): void;
+  readonly kill: () => void;
   /** What a call of it comes to; undefined when it died first. */
   outcome<T>(call: Promise<T>): Promise<T | undefined>;
 }
@@ -162,7 +162,7 @@ async function interleave(
               break;
             case "idle":
               clock.advance(3_000);
-              for (const { ledger, outcome } of [...instances]) await outcome(ledger.tick());
+              await Promise.all(instances.map((one) => one.outcome(one.ledger.tick())));
               break;
             case "recap": {
               const key = keys[action.key]!;
@@ -209,7 +209,7 @@ async function interleave(
         });
         assert.equal(leased!["leased"], 0n, "a lease is stuck");
       } finally {
-        for (const { kill } of [...instances, ...dead]) kill();
+        for (const one of [...instances, ...dead]) one.kill();
       }
     }),
     { numRuns: 40 },

@@ -5,6 +5,7 @@ import { type Explanation, explainCompletion } from "../../completion/explain-co
 import type { ModelRouter } from "../../completion/model-router.ts";
 import type { CompletionServices } from "../../completion/run-completion.ts";
 import { usdNumber } from "../../lib/money.ts";
+import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
 import { budget, exampleBudget, shownBudget } from "../schemas/budget.ts";
 import { chatRequest, embeddingsRequest } from "../schemas/completion.ts";
@@ -92,7 +93,7 @@ export function registerExplainRoute(
         response: { 200: explanation.describe("What would become of it."), ...refusals },
       },
     },
-    async (request): Promise<z.infer<typeof explanation>> => {
+    async (request, reply): Promise<z.infer<typeof explanation>> => {
       const operation = "messages" in request.body ? "chat" : "embeddings";
       const completion = readCompletionRequest(operation, request.document);
       const explained = await explainCompletion(services, {
@@ -100,6 +101,7 @@ export function registerExplainRoute(
         request: completion,
         chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]),
       });
+      reply.headers(standingHeaders(explained));
       const { id, name } = request.key;
       return { ...shown(explained), key: { key_id: id, name, anonymous: id === ANONYMOUS_KEY_ID } };
     },
