@@ -276,6 +276,7 @@ test("while the database fails nothing may cost anything; what was in hand is se
       return Promise.reject(new StorageUnavailable("disk full"));
     },
     all: (statement) => database.all(statement),
+    read: (statements) => database.read(statements),
     close: () => database.close(),
   };
   const clock = createTestClock();

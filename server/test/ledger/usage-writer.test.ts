@@ -78,6 +78,7 @@ function watched(database: Database, around: Around = (go) => go()): Database & 
       return around(() => database.transact(statements), statements);
     },
     all: (statement: Statement) => database.all(statement),
+    read: (statements: readonly Statement[]) => database.read(statements),
     close: () => database.close(),
   };
   return watching;
