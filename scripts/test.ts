@@ -36,9 +36,10 @@ if (gated) tallies.push(gateCoverage(lcovPath));
 
 const skipsFail = process.env["BRIKK_NO_SKIP"] === "1";
 if (tests.skipped.length > 0)
-  console.log(
-    `\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:\n${tests.skipped.map((test) => `  ${test}`).join("\n")}`,
-  );
+  console.log(`\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:`);
+// What is missing on a machine may concern many tests and is said once.
+for (const [reason, group] of Map.groupBy(tests.skipped, (test) => test.reason))
+  console.log(`  ${group.length === 1 ? group[0]?.name : `${group.length} tests`}: ${reason}`);
 if (skipsFail) tallies.push({ passed: 0, failed: tests.skipped.length });
 if (tests.passed + tests.failed === 0) {
   console.log("\nNo test ran, which counts as failed.");

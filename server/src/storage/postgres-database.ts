@@ -35,7 +35,9 @@ export function postgresDatabaseOver(pool: PostgresPool, answerTimeoutMs: number
         // Waited for: were it refused, what follows would be as many transactions as there are statements.
         for (const query of begin) await session.run(query);
         // Once a statement fails the server refuses the others, and what it does at `commit` is a rollback.
-        const answers = await Promise.allSettled([...queries, COMMIT].map((query) => session.run(query)));
+        const answers = await Promise.allSettled(
+          session.together(() => [...queries, COMMIT].map((query) => session.run(query))),
+        );
         const results: QueryResult[] = [];
         for (const answer of answers) {
           if (answer.status === "rejected") throw answer.reason;

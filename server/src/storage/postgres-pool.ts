@@ -91,6 +91,17 @@ export class PostgresSession {
     }
   }
 
+  /** Puts what `send` sends into as few packets as it fits in. */
+  together<T>(send: () => T): T {
+    const { stream } = this.#client.connection;
+    stream.cork();
+    try {
+      return send();
+    } finally {
+      stream.uncork();
+    }
+  }
+
   /** Cuts the connection when `work` is not through in time, which rejects all that waits on it. */
   async within<T>(timeoutMs: number, work: () => Promise<T>): Promise<T> {
     let late = false;

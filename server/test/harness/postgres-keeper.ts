@@ -30,6 +30,7 @@ let installed: InstalledPostgres | undefined;
 let server: ChildProcess | undefined;
 let port = 0;
 let ending = false;
+let underWay: Promise<void> = Promise.resolve();
 
 async function prepare(): Promise<InstalledPostgres> {
   installed = await installPostgres(process.argv[2] ?? "");
@@ -65,7 +66,7 @@ async function freePort(): Promise<number> {
 async function start(): Promise<void> {
   if (server !== undefined) return;
   const { folder, account } = (installed ??= await prepare());
-  for (let attempt = 1; ; attempt += 1) {
+  for (let attempt = 1; !ending; attempt += 1) {
     port ||= await freePort();
     // Tests kill processes and never cut the power, so nothing has to reach the disk.
     const settings = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "fsync=off"];
@@ -75,10 +76,13 @@ async function start(): Promise<void> {
       { ...account, cwd: folder, env: { LC_ALL: "C", TZ: "UTC" }, stdio: ["ignore", "ignore", "pipe"] },
     );
     server = child;
+    child.once("close", () => {
+      if (server === child) server = undefined;
+    });
     const said = await readyOrDead(child);
     if (said === undefined) return;
     server = undefined;
-    if (ending || attempt === START_ATTEMPTS) throw new Error(`PostgreSQL did not start: ${said}`);
+    if (attempt === START_ATTEMPTS) throw new Error(`PostgreSQL did not start: ${said}`);
     if (/Address already in use/.test(said)) port = 0;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
@@ -107,32 +111,24 @@ async function stop(mode: keyof typeof SIGNALS): Promise<void> {
   await gone;
 }
 
+/** Once what is under way is through: files that are still being made cannot be removed. */
 async function end(): Promise<void> {
   if (ending) return;
   ending = true;
+  await underWay;
   await stop("immediate");
   if (installed !== undefined)
     await rm(installed.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   process.exit(0);
 }
 
-async function obey(order: KeeperOrder): Promise<void> {
-  switch (order.kind) {
-    case "start":
-      return start();
-    case "stop":
-      return stop(order.mode);
-    case "end":
-      return end();
-    default:
-      return order satisfies never;
-  }
-}
-
 process.on("message", async (order: KeeperOrder) => {
+  if (order.kind === "end") return end();
+  const obeying = order.kind === "start" ? start() : stop(order.mode);
+  underWay = obeying.catch(() => {});
   let reply: KeeperReply;
   try {
-    await obey(order);
+    await obeying;
     reply = { kind: "done", url: `postgres://${USER}:${password}@127.0.0.1:${port}/postgres` };
   } catch (error) {
     reply = { kind: "failed", message: error instanceof Error ? error.message : String(error) };
@@ -141,3 +137,5 @@ process.on("message", async (order: KeeperOrder) => {
 });
 process.on("disconnect", () => void end());
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => void end());
+// The owner may have been faster.
+if (!process.connected) void end();

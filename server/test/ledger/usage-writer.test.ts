@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { TestContext } from "node:test";
 import { createBudgetStatements } from "../../src/ledger/budget-statements.ts";
 import { NO_USAGE } from "../../src/ledger/usage.ts";
 import { createUsageWriter, type UsageEvent } from "../../src/ledger/usage-writer.ts";

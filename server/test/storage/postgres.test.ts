@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import type { TestContext } from "node:test";
 import { Client } from "pg";
 import { createKeyRing } from "../../src/access/key-ring.ts";
@@ -97,15 +96,13 @@ onPostgres(
     const server = await startPostgres(t);
     const database = await opened(t, server.url, { answerTimeoutMs: 300 });
     const keeper = await administrator(t, server.url);
-    const { rows } = await keeper.query("select pg_backend_pid() as pid");
     await Promise.all(Array.from({ length: 3 }, () => database.all(sleepFor(0.05))));
     // All processes of the server stand still, and their sockets stay open.
-    const postmaster = execFileSync("ps", ["-o", "ppid=", "-p", String(rows[0].pid)], { encoding: "utf8" }).trim();
-    const all = [
-      postmaster,
-      ...execFileSync("ps", ["-o", "pid=", "--ppid", postmaster], { encoding: "utf8" }).trim().split(/\s+/),
-    ];
-    const signal = (name: NodeJS.Signals): void => all.forEach((pid) => process.kill(Number(pid), name));
+    const { rows } = await keeper.query(
+      "select pid from pg_stat_activity union all select cast(split_part(pg_read_file('postmaster.pid'), E'\\n', 1) as int)",
+    );
+    const all = rows.map((row) => Number(row.pid));
+    const signal = (name: NodeJS.Signals): void => all.forEach((pid) => process.kill(pid, name));
     signal("SIGSTOP");
     try {
       const startedAtMs = performance.now();
