@@ -109,9 +109,9 @@ export class BudgetAccount {
     return max(this.reserved, this.#peak) + 2n * max(this.#spending, this.#latest);
   }
 
-  /** Nothing of this process hangs on it any more. */
-  get empty(): boolean {
-    return this.slice === 0n && this.reserved === 0n;
+  /** Nothing of this process hangs on it any more, and nothing did lately. */
+  get quiet(): boolean {
+    return this.slice === 0n && this.reserved === 0n && !this.unsure && this.#peak === 0n && this.#spending === 0n;
   }
 }
 

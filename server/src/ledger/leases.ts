@@ -5,7 +5,7 @@ import { uuidv7 } from "../lib/ids.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
 import type { Database, Row, Statement } from "../storage/database.ts";
 import { BudgetAccount, newWindowOf } from "./budget-account.ts";
-import type { BudgetStatements, LeaseWant, WindowKeep } from "./budget-statements.ts";
+import type { BudgetStatements, LeaseWant, WindowKeep, WindowRow } from "./budget-statements.ts";
 import { type Budget, timeWindowAt } from "./budgets.ts";
 
 /**
@@ -84,6 +84,7 @@ const TICK_MS = 1_000;
 const SILENT_AFTER_MS = 15_000;
 /** How long an account stays after its window's end, for whoever still settles to it. */
 const KEEP_ENDED_MS = 3_600_000;
+const TICKS_PER_CLEARING = 600;
 
 interface Waiting {
   readonly claim: Claim;
@@ -104,6 +105,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const ticksPerSweep = Math.max(1, Math.floor(silentAfterMs / 3 / TICK_MS));
   const ownerId = uuidv7(clock.now());
   const accounts = new Map<string, BudgetAccount>();
+  /** Those that hold something or were used lately: the only ones that need upkeep. */
+  const active = new Set<BudgetAccount>();
   const lists = new WeakMap<ApiKey, AccountList>();
   const waiting: Waiting[] = [];
   const low = new Set<BudgetAccount>();
@@ -158,6 +161,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     const nowMs = clock.monotonicMs();
     for (const account of list) {
       account.hold(amount, nowMs);
+      active.add(account);
       if (account.runsLow) low.add(account);
     }
     if (low.size > 0) queueRound();
@@ -197,7 +201,10 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
         }
       }
     } catch (error) {
-      for (const account of wants.keys()) account.unsure = true;
+      for (const account of wants.keys()) {
+        account.unsure = true;
+        active.add(account);
+      }
       for (const { claim, reject } of round) {
         for (const account of claim.accounts) account.awaited -= 1;
         reject(error);
@@ -216,6 +223,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
 
   const takeIn = (account: BudgetAccount, granted: bigint, wants: ReadonlyMap<BudgetAccount, LeaseWant>): void => {
     account.slice += granted;
+    active.add(account);
     const want = wants.get(account);
     if (want && granted < want.needed + want.spare / 2n) account.dry = true;
   };
@@ -235,8 +243,9 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     rows.flatMap((row) => {
       const account = accountOfRow(row);
       if (!account || row["spent_nano_usd"] === undefined) return [];
-      account.spent = row["spent_nano_usd"] as bigint;
-      account.leased = row["leased_nano_usd"] as bigint;
+      const { spent_nano_usd: spent, leased_nano_usd: leased } = row as unknown as WindowRow;
+      account.spent = spent;
+      account.leased = leased;
       return account;
     });
 
@@ -244,7 +253,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     const keeps: WindowKeep[] = [];
     const returning: BudgetAccount[] = [];
     let holds = false;
-    for (const account of accounts.values()) {
+    for (const account of active) {
       const keep = keepOf(account);
       holds ||= account.slice > 0n;
       if (account.slice <= keep && !account.unsure) continue;
@@ -283,17 +292,22 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     }
   };
 
+  const forgetEnded = (wallNowMs: number): void => {
+    for (const [name, account] of accounts)
+      if (!active.has(account) && account.awaited === 0 && wallNowMs - account.endMs > KEEP_ENDED_MS)
+        accounts.delete(name);
+  };
+
   const tick = (): Promise<void> =>
     inTurn(async () => {
       const wallNowMs = clock.now();
       const nowMs = clock.monotonicMs();
-      for (const [name, account] of accounts) {
-        account.tick();
-        if (account.empty && account.awaited === 0 && wallNowMs - account.endMs > KEEP_ENDED_MS) accounts.delete(name);
-      }
+      for (const account of active) account.tick();
       try {
         await giveBack((account) => account.worthKeeping(nowMs, wallNowMs));
-        if (!options.soleOwner && ++ticks % ticksPerSweep === 0) await sweep(silentAfterMs);
+        for (const account of active) if (account.quiet) active.delete(account);
+        if (++ticks % TICKS_PER_CLEARING === 0) forgetEnded(wallNowMs);
+        if (!options.soleOwner && ticks % ticksPerSweep === 0) await sweep(silentAfterMs);
       } catch (error) {
         reachableSinceMs = undefined;
         options.onUpkeepFailed?.(error);
