@@ -28,6 +28,8 @@ export interface Database {
    * transaction of `query`.
    */
   transact(statements: readonly Statement[]): Promise<Row[][]>;
+  /** Runs reading statements in order on one consistent snapshot and resolves with the rows of each. Waits for no writer and holds up none. */
+  read(statements: readonly Statement[]): Promise<Row[][]>;
   /** Runs one statement and gives its rows. */
   all(statement: Statement): Promise<Row[]>;
   /** Lets what was asked before finish, then closes. Later calls reject with StorageUnavailable. Safe to call twice. */

@@ -43,16 +43,18 @@ export async function openDatabase(options: {
 export function databaseOver(thread: SqliteThread): Database {
   const gate = new ConnectionGate();
   const query = new Kysely<Schema>({ dialect: new SqliteThreadDialect(thread, gate) });
+  const together = async (kind: "transact" | "read", statements: readonly Statement[]): Promise<Row[][]> => {
+    if (statements.length === 0) return [];
+    const { texts, calls } = sharingTexts(statements);
+    const results = await gate.pass(() => thread.post({ kind, texts, calls }));
+    return statements.map((_, index) => results[index]?.rows ?? []);
+  };
   let closing: Promise<void> | undefined;
   return {
     dialect: "sqlite",
     query,
-    async transact(statements: readonly Statement[]): Promise<Row[][]> {
-      if (statements.length === 0) return [];
-      const { texts, calls } = sharingTexts(statements);
-      const results = await gate.pass(() => thread.post({ kind: "transact", texts, calls }));
-      return statements.map((_, index) => results[index]?.rows ?? []);
-    },
+    transact: (statements) => together("transact", statements),
+    read: (statements) => together("read", statements),
     async all(statement: Statement): Promise<Row[]> {
       const results = await gate.pass(() => thread.post({ kind: "run", sql: statement.sql, params: statement.params }));
       return results[0]?.rows ?? [];

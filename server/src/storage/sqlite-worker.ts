@@ -3,7 +3,7 @@ import { parentPort } from "node:worker_threads";
 import type { SqlValue } from "./database.ts";
 import { countPlaceholders } from "./placeholders.ts";
 import { failureFrom, StatementFault, sqliteCode } from "./sqlite-failure.ts";
-import type { Reply, Request, RunResult, Task } from "./sqlite-protocol.ts";
+import type { Call, Reply, Request, RunResult, Task } from "./sqlite-protocol.ts";
 
 /**
  * The thread that owns the SQLite connection; the only place where SQL runs. Commits are durable: WAL with synchronous=FULL
@@ -41,7 +41,9 @@ function perform(task: Task): RunResult[] {
       open(task.path, task.busyTimeoutMs);
       return [];
     case "transact":
-      return transact(task.texts, task.calls);
+      return together("begin immediate", task.texts, task.calls);
+    case "read":
+      return together("begin deferred", task.texts, task.calls);
     case "run":
       return [run(task.sql, task.params)];
     case "begin":
@@ -100,8 +102,8 @@ function setJournalToWal(opened: DatabaseSync, busyTimeoutMs: number): void {
   }
 }
 
-function transact(texts: readonly string[], calls: Extract<Task, { kind: "transact" }>["calls"]): RunResult[] {
-  connection().exec("begin immediate");
+function together(begin: string, texts: readonly string[], calls: readonly Call[]): RunResult[] {
+  connection().exec(begin);
   try {
     const results = calls.map((call) => run(texts[call.text] ?? "", call.params));
     connection().exec("commit");

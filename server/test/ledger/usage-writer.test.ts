@@ -77,6 +77,7 @@ function watched(database: Database, around: Around = (go) => go()): Database & 
       watching.transactions += 1;
       return around(() => database.transact(statements), statements);
     },
+    read: (statements: readonly Statement[]) => database.read(statements),
     all: (statement: Statement) => database.all(statement),
     close: () => database.close(),
   };
