@@ -275,6 +275,7 @@ test("while the database fails nothing may cost anything; what was in hand is se
       failures += 1;
       return Promise.reject(new StorageUnavailable("disk full"));
     },
+    read: (statements) => database.read(statements),
     all: (statement) => database.all(statement),
     close: () => database.close(),
   };
@@ -336,7 +337,7 @@ test("at midnight UTC a new day begins: what was reserved yesterday settles ther
   assert.deepEqual([standing.spent, standing.reserved, standing.resetsAtMs], [0n, 1_000n, Date.UTC(2026, 10, 25)]);
   await today.settle(settled(10));
   assert.deepEqual([ledger.standing(key).spent, ledger.standing(key).reserved], [10n, 0n]);
-  const summary = await readUsageSummary(database, clock, key.id);
+  const summary = await readUsageSummary(database, clock, { keyId: key.id });
   assert.deepEqual([summary.today.cost, summary.thisWeek.cost], [10n, 810n]);
 });
 
