@@ -18,6 +18,7 @@ import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
@@ -59,6 +60,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,
     database,

@@ -8,6 +8,7 @@ import type { Config, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
+import { startRetention } from "./ledger/retention.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
 import { type Clock, systemClock } from "./lib/clock.ts";
 import { languagePreferences } from "./providers/language-preferences.ts";
@@ -73,6 +74,21 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     defaultHardCap: config.defaultHardCap,
   });
   const tokenCounter = createTokenCounter();
+  const retention =
+    config.usageRetentionDays === undefined
+      ? undefined
+      : startRetention({
+          database,
+          clock,
+          days: config.usageRetentionDays,
+          onDropped: ({ events, eventsFromMs }) =>
+            logger.info(
+              { events, events_from: new Date(eventsFromMs).toISOString() },
+              "old usage events were deleted, as BRIKK_USAGE_RETENTION_DAYS wants; their sums stay",
+            ),
+          onFailed: (error) =>
+            logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
+        });
 
   return {
     config,
@@ -99,6 +115,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       catalogue = catalogueWith(prices, clock);
     },
     close: async () => {
+      await retention?.stop();
       await ledger.close();
       keyRing.stop();
       await Promise.all([providers.close(), tokenCounter.close()]);
