@@ -1,6 +1,7 @@
 import type { Database } from "../storage/database.ts";
+import { eventRange } from "./event-range.ts";
 import { EVENT_COLUMNS, type EventPosition, positionOf, type UsageEventRow } from "./usage-event-row.ts";
-import { scopeCondition, type UsageScope } from "./usage-scope.ts";
+import type { UsageScope } from "./usage-scope.ts";
 
 /** An event with its key's name; null where the key is not of this database. */
 export type ExportedEvent = UsageEventRow & { readonly key_name: string | null };
@@ -18,17 +19,16 @@ export async function* exportUsageEvents(
     readonly pageSize?: number;
   },
 ): AsyncGenerator<readonly ExportedEvent[]> {
-  const { fromMs, toMs, pageSize = 1_000 } = range;
-  const scope = scopeCondition(range.scope);
+  const { scope, fromMs, toMs, pageSize = 1_000 } = range;
   // Every event has an id, so that the empty one is before the first of its millisecond.
   let after: EventPosition = { occurredAtMs: fromMs, eventId: "" };
   for (;;) {
+    const { condition, params, oldestFirst } = eventRange(scope, ">", after, { occurredAtMs: toMs, eventId: "" });
     const rows = await database.all({
       sql: `select ${EVENT_COLUMNS.map((column) => `e.${column}`).join(", ")}, k.name as key_name
-        from (select * from usage_events where ${scope.sql} and (occurred_at_ms, event_id) > (?, ?) and occurred_at_ms < ?
-          order by occurred_at_ms, event_id limit ?) e
+        from (select * from usage_events where ${condition} ${oldestFirst} limit ?) e
         left join api_keys k on k.id = e.key_id order by e.occurred_at_ms, e.event_id`,
-      params: [...scope.params, after.occurredAtMs, after.eventId, toMs, pageSize],
+      params: [...params, pageSize],
     });
     const page = rows as unknown as ExportedEvent[];
     if (page.length > 0) yield page;

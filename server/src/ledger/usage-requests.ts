@@ -1,6 +1,7 @@
-import type { Database, SqlValue } from "../storage/database.ts";
+import type { Database } from "../storage/database.ts";
+import { type EventRange, eventRange } from "./event-range.ts";
 import { EVENT_COLUMNS, type EventPosition, positionOf, type UsageEventRow } from "./usage-event-row.ts";
-import { scopeCondition, type UsageScope } from "./usage-scope.ts";
+import type { UsageScope } from "./usage-scope.ts";
 
 export interface RequestsFilter {
   readonly outcome?: UsageEventRow["outcome"] | undefined;
@@ -38,50 +39,30 @@ export async function readUsageRequests(
     readonly filter: RequestsFilter;
   },
 ): Promise<RequestsPage> {
-  const { before, toMs, fromMs, limit } = page;
-  const scope = scopeCondition(page.scope);
-  const start = before !== undefined && before.occurredAtMs < toMs ? before : { occurredAtMs: toMs, eventId: "" };
-  // The last bound stands alone, because SQLite ends a scan at a plain bound only and merely tests a pair.
-  const within = `${scope.sql} and (occurred_at_ms, event_id) < (?, ?) and occurred_at_ms >= ?`;
-  const startParams: readonly SqlValue[] = [...scope.params, start.occurredAtMs, start.eventId];
-
+  const { scope, before, toMs, fromMs, limit } = page;
+  const upper = before !== undefined && before.occurredAtMs < toMs ? before : { occurredAtMs: toMs, eventId: "" };
+  const asked = eventRange(scope, ">=", { occurredAtMs: fromMs, eventId: "" }, upper);
   const filters = (["outcome", "provider", "model"] as const).flatMap((column) => {
     const value = page.filter[column];
     return value === undefined ? [] : [{ column, value }];
   });
-  const lastLookedAt =
-    filters.length === 0 ? undefined : await eventAfter(database, within, [...startParams, fromMs], LOOK_AT - 1);
-  const conditions = [
-    within,
-    ...(lastLookedAt ? ["(occurred_at_ms, event_id) >= (?, ?)"] : []),
-    ...filters.map(({ column }) => `${column} = ?`),
-  ];
+  const lastLookedAt = filters.length === 0 ? undefined : await eventAt(database, asked, LOOK_AT - 1);
+  const range = lastLookedAt === undefined ? asked : eventRange(scope, ">=", lastLookedAt, upper);
+  const conditions = [range.condition, ...filters.map(({ column }) => `${column} = ?`)];
   const rows = await database.all({
-    sql: `select ${EVENT_COLUMNS.join(", ")} from usage_events where ${conditions.join(" and ")} ${NEWEST_FIRST} limit ?`,
-    params: [
-      ...startParams,
-      ...(lastLookedAt ? [lastLookedAt.occurredAtMs, lastLookedAt.occurredAtMs, lastLookedAt.eventId] : [fromMs]),
-      ...filters.map(({ value }) => value),
-      limit + 1,
-    ],
+    sql: `select ${EVENT_COLUMNS.join(", ")} from usage_events where ${conditions.join(" and ")} ${range.newestFirst} limit ?`,
+    params: [...range.params, ...filters.map(({ value }) => value), limit + 1],
   });
   const found = rows as unknown as UsageEventRow[];
   const events = found.slice(0, limit);
   return { events, next: found.length > limit ? positionOf(events.at(-1)!) : lastLookedAt };
 }
 
-const NEWEST_FIRST = "order by occurred_at_ms desc, event_id desc";
-
-/** The event that many further on; undefined when there are not so many. Read from the index alone. */
-async function eventAfter(
-  database: Database,
-  within: string,
-  params: readonly SqlValue[],
-  count: number,
-): Promise<EventPosition | undefined> {
+/** The event that many further back; undefined when there are not so many. Read from the index alone. */
+async function eventAt(database: Database, range: EventRange, offset: number): Promise<EventPosition | undefined> {
   const [row] = await database.all({
-    sql: `select occurred_at_ms, event_id from usage_events where ${within} ${NEWEST_FIRST} limit 1 offset ?`,
-    params: [...params, count],
+    sql: `select occurred_at_ms, event_id from usage_events where ${range.condition} ${range.newestFirst} limit 1 offset ?`,
+    params: [...range.params, offset],
   });
   return row && positionOf(row as Pick<UsageEventRow, "occurred_at_ms" | "event_id">);
 }

@@ -85,6 +85,7 @@ test("a ledger that dropped nothing has no mark", async (t) => {
   assert.equal(await readEventsFrom(database), undefined);
 });
 
+/** On SQLite alone: the mocked hours would also run into the time limits of a connection to PostgreSQL. */
 test("the job runs soon after its start and then hourly, says what it dropped, outlives a failure and stops when told", async (t) => {
   const { database, clock } = await threeDays(t);
   t.mock.timers.enable({ apis: ["setTimeout"] });
