@@ -19,6 +19,7 @@ import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
 import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
@@ -61,6 +62,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerExplainRoute(app, { services: { ledger, tokenCounter: gateway.tokenCounter }, router });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,
     database,

@@ -27,6 +27,8 @@ export interface Config {
   readonly idleTimeoutMs: number;
   readonly maxBodyBytes: number;
   readonly drainTimeoutMs: number;
+  /** Undefined: usage events are kept for ever. */
+  readonly usageRetentionDays: number | undefined;
   readonly logLevel: LogLevel;
   readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
   readonly prices: readonly PriceSetting[];
@@ -103,6 +105,11 @@ export const settings = [
   },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
   { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
+  {
+    name: "BRIKK_USAGE_RETENTION_DAYS",
+    fallback: undefined,
+    meaning: "usage events older than that are deleted, 32 at least; sums stay, and without it so does everything",
+  },
   { name: "BRIKK_DRAIN_SECONDS", fallback: "30", meaning: "how long streams in hand may go on after SIGTERM" },
   { name: "PROVIDER_TIMEOUT_SECONDS", fallback: "30", meaning: "a whole attempt that does not stream" },
   { name: "PROVIDER_CONNECT_TIMEOUT_SECONDS", fallback: "5", meaning: "connecting to a provider" },
@@ -306,6 +313,8 @@ export function loadConfig(environment: Environment): Config {
     idleTimeoutMs: seconds("PROVIDER_IDLE_TIMEOUT_SECONDS"),
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
+    usageRetentionDays:
+      read("BRIKK_USAGE_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_USAGE_RETENTION_DAYS", 32, 36_500),
     logLevel,
     simulator: {
       firstTokenMs: wholeNumber("SIMULATOR_FIRST_TOKEN_MS", 0, 600_000),

@@ -9,6 +9,7 @@ import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
+import { startRetention } from "./ledger/retention.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
 import { type Clock, systemClock } from "./lib/clock.ts";
 import { formatUsd, usdNumber } from "./lib/money.ts";
@@ -100,6 +101,21 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     onUpkeepFailed: (error) => logger.error({ error }, "leases could not be kept up; it is tried again"),
   });
   const tokenCounter = createTokenCounter();
+  const retention =
+    config.usageRetentionDays === undefined
+      ? undefined
+      : startRetention({
+          database,
+          clock,
+          days: config.usageRetentionDays,
+          onDropped: ({ events, eventsFromMs }) =>
+            logger.info(
+              { events, events_from: new Date(eventsFromMs).toISOString() },
+              "old usage events were deleted, as BRIKK_USAGE_RETENTION_DAYS wants; their sums stay",
+            ),
+          onFailed: (error) =>
+            logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
+        });
 
   return {
     config,
@@ -126,6 +142,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       catalogue = catalogueWith(prices, clock);
     },
     close: async () => {
+      await retention?.stop();
       await ledger.close();
       keyRing.stop();
       // After the last settlement, whose alerts it still writes down.

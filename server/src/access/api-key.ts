@@ -1,5 +1,5 @@
 import { nanoUsd } from "../lib/money.ts";
-import type { Caps } from "./caps.ts";
+import type { Caps, KeyCaps } from "./caps.ts";
 
 /** Callers without a key share this one, when the server lets them in; capped, limited and metered like any other. */
 export const ANONYMOUS_KEY_ID = "bk_anonymous000";
@@ -10,12 +10,10 @@ export type KeyState = { readonly kind: "active" } | { readonly kind: "revoked";
  * A caller's identity, without any secret. Immutable: a change makes a new one. The caps of its own are the day's, and absent
  * ones the setting's default; the week and the month have none unless given.
  */
-export interface ApiKey extends Caps {
+export interface ApiKey extends KeyCaps {
   readonly id: string;
   readonly name: string;
   readonly state: KeyState;
-  readonly week?: Caps;
-  readonly month?: Caps;
   /** Absent: the setting's default. */
   readonly rateLimitPerMin?: number;
   /** Absent: not limited. */

@@ -1,33 +1,61 @@
 import { formatUsd, type NanoUsd } from "../lib/money.ts";
 
-/** The caps a key is to have; absent: the setting's default. */
+/** Where to warn and where to stop within one window. */
 export interface Caps {
   readonly softCap?: NanoUsd;
   readonly hardCap?: NanoUsd;
 }
 
+export type CapWindow = "day" | "week" | "month";
+
+/** The caps a key is to have. Its own two are the day's, and absent ones the settings' default; the others have none unless given. */
+export interface KeyCaps extends Caps {
+  readonly week?: Caps;
+  readonly month?: Caps;
+}
+
 export type CapsChoice =
-  | { readonly kind: "fitting"; readonly caps: Caps }
-  | { readonly kind: "contradictory"; readonly reason: string };
+  | { readonly kind: "fitting"; readonly caps: KeyCaps }
+  | { readonly kind: "contradictory"; readonly window: CapWindow; readonly reason: string };
+
+/**
+ * The caps that hold for a key. The day has the key's own, else the defaults; the week and the month have what was given. A
+ * key with a hard cap of its own for the week or the month and none for the day is held to that one alone, so the defaults,
+ * which would stop it sooner, do not apply.
+ */
+export function effectiveCaps(caps: KeyCaps, defaults: Required<Caps>): Readonly<Record<CapWindow, Caps>> {
+  const cappedElsewhere = caps.week?.hardCap !== undefined || caps.month?.hardCap !== undefined;
+  const standIn: Caps = caps.hardCap === undefined && cappedElsewhere ? {} : defaults;
+  const softCap = caps.softCap ?? standIn.softCap;
+  const hardCap = caps.hardCap ?? standIn.hardCap;
+  return {
+    day: { ...(softCap !== undefined && { softCap }), ...(hardCap !== undefined && { hardCap }) },
+    week: caps.week ?? {},
+    month: caps.month ?? {},
+  };
+}
 
 /**
  * Fits the caps asked for to the defaults. A hard cap under the default soft cap brings the soft cap down with it, because
  * less was meant; a soft cap over the hard cap that would hold is a contradiction, because more is never given unasked.
  */
-export function chooseCaps(asked: Caps, defaults: Required<Caps>): CapsChoice {
-  const { softCap, hardCap } = asked;
-  const effectiveHardCap = hardCap ?? defaults.hardCap;
-  if (softCap === undefined) {
+export function chooseCaps(asked: KeyCaps, defaults: Required<Caps>): CapsChoice {
+  const caps: KeyCaps =
+    asked.softCap === undefined && asked.hardCap !== undefined && asked.hardCap < defaults.softCap
+      ? { ...asked, softCap: asked.hardCap }
+      : asked;
+  const effective = effectiveCaps(caps, defaults);
+  for (const window of ["day", "week", "month"] as const) {
+    const { softCap, hardCap } = effective[window];
+    if (softCap === undefined || hardCap === undefined || softCap <= hardCap) continue;
+    const whose = window === "day" ? (asked.hardCap === undefined ? "default " : "") : `${window}'s `;
     return {
-      kind: "fitting",
-      caps: hardCap !== undefined && hardCap < defaults.softCap ? { softCap: hardCap, hardCap } : asked,
+      kind: "contradictory",
+      window,
+      reason:
+        `the ${window === "day" ? "" : `${window}'s `}soft cap of ${formatUsd(softCap)} USD is above the ${whose}hard cap of ` +
+        `${formatUsd(hardCap)} USD; the soft cap warns before the hard cap stops, so it cannot be higher`,
     };
   }
-  if (softCap <= effectiveHardCap) return { kind: "fitting", caps: asked };
-  return {
-    kind: "contradictory",
-    reason:
-      `the soft cap of ${formatUsd(softCap)} USD is above the ${hardCap === undefined ? "default " : ""}hard cap of ` +
-      `${formatUsd(effectiveHardCap)} USD; the soft cap warns before the hard cap stops, so it cannot be higher`,
-  };
+  return { kind: "fitting", caps };
 }

@@ -5,13 +5,12 @@ import type { Database } from "../storage/database.ts";
 import { lockTable } from "../storage/lock-table.ts";
 import type { Schema } from "../storage/schema.ts";
 import { ANONYMOUS_KEY_ID, type ApiKey, apiKeyFrom } from "./api-key.ts";
-import type { Caps } from "./caps.ts";
+import type { KeyCaps } from "./caps.ts";
 import { hashSecret, newSecret, type Secret, secretPrefix } from "./secret.ts";
 
-export interface NewKey extends Caps {
+/** All of a key that people choose. */
+export interface NewKey extends KeyCaps {
   readonly name: string;
-  readonly week?: Caps;
-  readonly month?: Caps;
   readonly rateLimitPerMin?: number;
   readonly tokensPerMin?: number;
   readonly maxConcurrentRequests?: number;
@@ -45,11 +44,31 @@ export interface KeyStore {
   create(wanted: NewKey): Promise<CreatedKey>;
   /** All keys, oldest first. */
   list(): Promise<readonly ListedKey[]>;
+  /**
+   * Replaces what was chosen for a key by what `revise` makes of its newest state; gives the key as it then is. `revise` may be
+   * called again when somebody else changes the key at the same time, and what it throws is passed on with nothing changed.
+   * Undefined when there is no key of that id.
+   */
+  update(keyId: string, revise: (key: ApiKey) => NewKey): Promise<ApiKey | undefined>;
   /** Undefined when there is no key of that id. */
   revoke(keyId: string): Promise<Revocation | undefined>;
   /** The key that callers without one share; made on first use. Has no secret, so nobody can present it. */
   ensureAnonymousKey(): Promise<ApiKey>;
 }
+
+const columnsOf = (wanted: NewKey) => ({
+  name: wanted.name,
+  soft_cap_nano_usd: wanted.softCap ?? null,
+  hard_cap_nano_usd: wanted.hardCap ?? null,
+  week_soft_cap_nano_usd: wanted.week?.softCap ?? null,
+  week_hard_cap_nano_usd: wanted.week?.hardCap ?? null,
+  month_soft_cap_nano_usd: wanted.month?.softCap ?? null,
+  month_hard_cap_nano_usd: wanted.month?.hardCap ?? null,
+  rate_limit_per_min: wanted.rateLimitPerMin ?? null,
+  tokens_per_min: wanted.tokensPerMin ?? null,
+  max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
+  expires_at_ms: wanted.expiresAtMs ?? null,
+});
 
 const nextRevision = sql<bigint>`(select coalesce(max(revision), 0) + 1 from api_keys)`;
 
@@ -75,18 +94,8 @@ export function createKeyStore(options: {
           .insertInto("api_keys")
           .values({
             id: newKeyId(),
-            name: wanted.name,
+            ...columnsOf(wanted),
             status: "active",
-            soft_cap_nano_usd: wanted.softCap ?? null,
-            hard_cap_nano_usd: wanted.hardCap ?? null,
-            week_soft_cap_nano_usd: wanted.week?.softCap ?? null,
-            week_hard_cap_nano_usd: wanted.week?.hardCap ?? null,
-            month_soft_cap_nano_usd: wanted.month?.softCap ?? null,
-            month_hard_cap_nano_usd: wanted.month?.hardCap ?? null,
-            rate_limit_per_min: wanted.rateLimitPerMin ?? null,
-            tokens_per_min: wanted.tokensPerMin ?? null,
-            max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
-            expires_at_ms: wanted.expiresAtMs ?? null,
             created_at_ms: nowMs,
             revision: nextRevision,
           })
@@ -124,6 +133,24 @@ export function createKeyStore(options: {
         listed.set(row.id, entry);
       }
       return [...listed.values()];
+    },
+
+    async update(keyId, revise) {
+      for (;;) {
+        const row = await query.selectFrom("api_keys").selectAll().where("id", "=", keyId).executeTakeFirst();
+        if (row === undefined) return undefined;
+        const updated = await query
+          .updateTable("api_keys")
+          .set({ ...columnsOf(revise(apiKeyFrom(row))), revision: nextRevision })
+          .where("id", "=", keyId)
+          // What was decided on a state that is gone is decided anew.
+          .where("revision", "=", row.revision)
+          .returningAll()
+          .executeTakeFirst();
+        if (updated === undefined) continue;
+        onChange?.();
+        return apiKeyFrom(updated);
+      }
     },
 
     async revoke(keyId) {

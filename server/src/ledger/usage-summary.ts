@@ -2,6 +2,7 @@ import type { Clock } from "../lib/clock.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
 import type { Database } from "../storage/database.ts";
 import { DAY_MS } from "./budgets.ts";
+import { scopeCondition, type UsageScope } from "./usage-scope.ts";
 
 /** What a key used in one window. */
 export interface UsageSum {
@@ -34,21 +35,19 @@ export function windowsAt(nowMs: number): UsageWindows {
   };
 }
 
-const SUM_SINCE = `select
-    sum(case when hour_start_ms >= ? then cost_nano_usd else 0 end) as day_cost, sum(case when hour_start_ms >= ? then requests else 0 end) as day_requests,
-    sum(case when hour_start_ms >= ? then input_tokens + output_tokens else 0 end) as day_tokens,
-    sum(case when hour_start_ms >= ? then cost_nano_usd else 0 end) as week_cost, sum(case when hour_start_ms >= ? then requests else 0 end) as week_requests,
-    sum(case when hour_start_ms >= ? then input_tokens + output_tokens else 0 end) as week_tokens,
-    sum(case when hour_start_ms >= ? then cost_nano_usd else 0 end) as month_cost, sum(case when hour_start_ms >= ? then requests else 0 end) as month_requests,
-    sum(case when hour_start_ms >= ? then input_tokens + output_tokens else 0 end) as month_tokens
-  from usage_hourly where key_id = ? and hour_start_ms >= ?`;
+/** Three sums over the rows from a moment on, which is given once for each. */
+const sumsSince = (window: string): string => `
+    cast(sum(case when hour_start_ms >= ? then cost_nano_usd else 0 end) as bigint) as ${window}_cost,
+    cast(sum(case when hour_start_ms >= ? then requests else 0 end) as bigint) as ${window}_requests,
+    cast(sum(case when hour_start_ms >= ? then input_tokens + output_tokens else 0 end) as bigint) as ${window}_tokens`;
 
 /** Read from the hourly roll-ups, so that it stays fast however many events there are. Throws StorageUnavailable. */
-export async function readUsageSummary(database: Database, clock: Clock, keyId: string): Promise<UsageSummary> {
+export async function readUsageSummary(database: Database, clock: Clock, scope: UsageScope): Promise<UsageSummary> {
   const { dayStartMs: day, weekStartMs: week, monthStartMs: month } = windowsAt(clock.now());
+  const condition = scopeCondition(scope);
   const [row] = await database.all({
-    sql: SUM_SINCE,
-    params: [day, day, day, week, week, week, month, month, month, keyId, Math.min(week, month)],
+    sql: `select ${["day", "week", "month"].map(sumsSince).join(", ")} from usage_hourly where ${condition.sql} and hour_start_ms >= ?`,
+    params: [day, day, day, week, week, week, month, month, month, ...condition.params, Math.min(week, month)],
   });
   const sum = (window: string): UsageSum => ({
     cost: nanoUsd(BigInt((row?.[`${window}_cost`] as bigint | null) ?? 0)),

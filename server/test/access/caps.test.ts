@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type Caps, chooseCaps } from "../../src/access/caps.ts";
+import { type Caps, chooseCaps, effectiveCaps, type KeyCaps } from "../../src/access/caps.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 
 const usd = (dollars: number) => nanoUsd(BigInt(dollars) * 1_000_000_000n);
@@ -39,4 +39,39 @@ test("a soft cap above the hard cap is refused with both numbers", () => {
   assert.ok(
     fallback.kind === "contradictory" && /11 USD is above the default hard cap of 10 USD/.test(fallback.reason),
   );
+});
+
+test("in no window is a fitting soft cap above its hard cap, and only caps that were asked for or are defaults hold", () => {
+  const caps = fc.record({
+    soft: fc.option(fc.integer({ min: 0, max: 20 })),
+    hard: fc.option(fc.integer({ min: 0, max: 20 })),
+  });
+  const from = ({ soft, hard }: { soft: number | null; hard: number | null }): Caps => ({
+    ...(soft !== null && { softCap: usd(soft) }),
+    ...(hard !== null && { hardCap: usd(hard) }),
+  });
+  fc.assert(
+    fc.property(caps, caps, caps, (day, week, month) => {
+      const asked: KeyCaps = { ...from(day), week: from(week), month: from(month) };
+      const choice = chooseCaps(asked, defaults);
+      if (choice.kind === "contradictory") {
+        const { softCap, hardCap = defaults.hardCap } = choice.window === "day" ? asked : asked[choice.window]!;
+        return assert.ok(softCap !== undefined && softCap > hardCap);
+      }
+      const effective = effectiveCaps(choice.caps, defaults);
+      for (const { softCap, hardCap } of Object.values(effective))
+        assert.ok(softCap === undefined || hardCap === undefined || softCap <= hardCap);
+      assert.deepEqual([effective.week, effective.month], [asked.week, asked.month]);
+      const cappedElsewhere = week.hard !== null || month.hard !== null;
+      assert.equal(effective.day.hardCap, asked.hardCap ?? (cappedElsewhere ? undefined : defaults.hardCap));
+      // Nobody is ever without a hard cap.
+      assert.ok(Object.values(effective).some(({ hardCap }) => hardCap !== undefined));
+    }),
+  );
+});
+
+test("a week's soft cap above its hard cap is refused with both numbers", () => {
+  const choice = chooseCaps({ week: { softCap: usd(9), hardCap: usd(8) } }, defaults);
+  assert.ok(choice.kind === "contradictory" && choice.window === "week");
+  assert.match(choice.reason, /the week's soft cap of 9 USD is above the week's hard cap of 8 USD/);
 });

@@ -100,6 +100,44 @@ onEachDatabase(
   },
 );
 
+onEachDatabase(
+  "a change is made on the newest state, replaces what was chosen and nothing else, and is a change for key rings",
+  async (t, dialect) => {
+    const { keyStore, database, url, clock, changes } = await setUp(t, dialect);
+    const { key } = await keyStore.create({ name: "k", hardCap: nanoUsd(5n), month: { softCap: nanoUsd(1n) } });
+    const updated = await keyStore.update(key.id, ({ name, rateLimitPerMin = 0 }) => ({
+      name: `${name}2`,
+      rateLimitPerMin: rateLimitPerMin + 7,
+      week: { hardCap: nanoUsd(9n) },
+    }));
+    const expected = { id: key.id, state: key.state, createdAtMs: key.createdAtMs };
+    assert.deepEqual(updated, { ...expected, name: "k2", rateLimitPerMin: 7, week: { hardCap: 9n } });
+    assert.equal(changes.length, 2);
+    await assert.rejects(
+      keyStore.update(key.id, () => {
+        throw new Error("no");
+      }),
+      /^Error: no$/,
+    );
+    assert.equal(await keyStore.update("bk_000000000000", (before) => before), undefined);
+    assert.equal(changes.length, 2);
+
+    const elsewhere = await openDatabase({ url });
+    t.after(() => elsewhere.close());
+    const other = createKeyStore({ database: elsewhere, clock });
+    await Promise.all(
+      Array.from({ length: 20 }, (_, n) =>
+        (n % 2 === 0 ? keyStore : other).update(key.id, (before) => ({
+          ...before,
+          rateLimitPerMin: before.rateLimitPerMin! + 1,
+        })),
+      ),
+    );
+    const [row] = await database.query.selectFrom("api_keys").select(["rate_limit_per_min", "revision"]).execute();
+    assert.deepEqual([row?.rate_limit_per_min, row?.revision], [27n, 22n]);
+  },
+);
+
 onEachDatabase("a key is expired from the very millisecond that was set", async (t, dialect) => {
   const { keyStore, clock } = await setUp(t, dialect);
   const { key } = await keyStore.create({ name: "k", expiresAtMs: clock.now() + 10 });

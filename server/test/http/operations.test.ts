@@ -196,6 +196,8 @@ test("/openapi.json is OpenAPI 3.0 with every public route, both ways to authent
       "GET /health/ready",
       "GET /keys/me",
       "GET /usage/me",
+      "GET /usage/me/requests",
+      "GET /usage/me/timeseries",
       "GET /v1/models",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",

@@ -398,7 +398,7 @@ onEachDatabase(
     assert.deepEqual([day!.spent, day!.reserved, day!.resetsAtMs], [0n, 1_000n, Date.UTC(2026, 10, 25)]);
     await today.settle(settled(10));
     assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [10n, 0n]);
-    const summary = await readUsageSummary(database, clock, key.id);
+    const summary = await readUsageSummary(database, clock, { keyId: key.id });
     assert.deepEqual([summary.today.cost, summary.thisWeek.cost], [10n, 810n]);
     await assertSound(database);
   },

@@ -32,7 +32,7 @@ test("Monday begins its own week, and the Sunday before ends the last one", () =
 onEachDatabase("a key without usage has zeros", async (t, dialect) => {
   const { database } = await scratchDatabase(t, dialect);
   const zero = { cost: 0n, requests: 0, tokens: 0 };
-  assert.deepEqual(await readUsageSummary(database, createTestClock(), "bk_none"), {
+  assert.deepEqual(await readUsageSummary(database, createTestClock(), { keyId: "bk_none" }), {
     today: zero,
     thisWeek: zero,
     thisMonth: zero,
@@ -83,7 +83,7 @@ onEachDatabase(
             tokens: counted.reduce((total, { input, output }) => total + input + output, 0),
           };
         };
-        assert.deepEqual(await readUsageSummary(database, createTestClock(now), own), {
+        assert.deepEqual(await readUsageSummary(database, createTestClock(now), { keyId: own }), {
           today: sum((ms) => iso(ms).slice(0, 10) === iso(now).slice(0, 10)),
           thisWeek: sum((ms) => daysAgo(ms) < (date.getUTCDay() || 7)),
           thisMonth: sum((ms) => iso(ms).slice(0, 7) === iso(now).slice(0, 7)),

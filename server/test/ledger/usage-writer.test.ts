@@ -79,12 +79,12 @@ function watched(database: Database, around: Around = (go) => go()): Database & 
   const watching = {
     dialect: database.dialect,
     query: database.query,
-    read: (statements: readonly Statement[]) => database.read(statements),
     transactions: 0,
     transact: (statements: readonly Statement[]) => {
       watching.transactions += 1;
       return around(() => database.transact(statements), statements);
     },
+    read: (statements: readonly Statement[]) => database.read(statements),
     all: (statement: Statement) => database.all(statement),
     close: () => database.close(),
   };

@@ -74,3 +74,14 @@ test("the README's key command makes a key", async (t) => {
   });
   assert.match(stdout, /brikk_[0-9A-Za-z]{46}/);
 });
+
+test("the README's ledger commands verify and export", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "brikk-readme-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const { stdout } = await run("sh", ["-ec", blockWith("sh", "ledger verify")], {
+    cwd: root,
+    env: { ...process.env, DATABASE_URL: `sqlite:${join(folder, "brikk.db")}` },
+  });
+  assert.match(stdout, /^The ledger holds\.\n/);
+  assert.match(stdout, /\nevent_id,request_id,.*\r\n$/);
+});

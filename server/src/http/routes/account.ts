@@ -90,7 +90,7 @@ export function registerAccountRoutes(
       },
     },
     async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
-      const summary = await readUsageSummary(database, clock, request.key.id);
+      const summary = await readUsageSummary(database, clock, { keyId: request.key.id });
       const standing = await ledger.standingNow(request.key);
       reply.headers(standingHeaders(standing));
       return {

@@ -35,6 +35,20 @@ export const budgetsAndLeases = ({ integer, strictByKey }: Columns): Migration =
       .columns(["occurred_at_ms", "event_id"])
       .execute();
 
+    // With the event's id, so that a page of a key's requests begins exactly where the one before it ended.
+    await database.schema.dropIndex("usage_events_by_key_and_time").execute();
+    await database.schema
+      .createIndex("usage_events_by_key_and_time")
+      .on("usage_events")
+      .columns(["key_id", "occurred_at_ms", "event_id"])
+      .execute();
+    // An hour's rows are inserted once and then only added to, so it costs next to nothing.
+    await database.schema
+      .createIndex("usage_hourly_by_hour")
+      .on("usage_hourly")
+      .columns(["hour_start_ms", "key_id"])
+      .execute();
+
     await database.schema
       .createTable("budget_windows")
       .addColumn("budget_id", "text", (column) => column.notNull())
