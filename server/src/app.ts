@@ -40,8 +40,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     rateLimiter: gateway.rateLimiter,
-    rateLimitPerMin: config.rateLimitPerMin,
     inFlight,
+    metrics,
   });
   registerJsonBody(app);
   await registerApiDocument(app, version);
@@ -65,6 +65,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ledger,
     providers,
     knownProviders,
+    rateLimiter: gateway.rateLimiter,
     inFlight,
     startedAtMs: clock.now(),
   });

@@ -12,10 +12,13 @@ export interface Config {
   readonly port: number;
   readonly production: boolean;
   readonly databaseUrl: string;
+  /** Holds a password perhaps; not to be shown. */
+  readonly redisUrl: string | undefined;
   readonly requireAuth: boolean;
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
   readonly rateLimitPerMin: number;
+  readonly anonymousRateLimitPerMin: number;
   readonly providers: readonly ProviderConfig[];
   readonly providerTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -67,6 +70,11 @@ export const settings = [
   { name: "PORT", fallback: "8080", meaning: "port to listen on; 0 takes a free one" },
   { name: "NODE_ENV", fallback: undefined, meaning: "`production` turns on the checks that a public server needs" },
   { name: "DATABASE_URL", fallback: "sqlite:./data/brikk.db", meaning: "where keys and the ledger live" },
+  {
+    name: "REDIS_URL",
+    fallback: undefined,
+    meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+  },
   { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
@@ -83,6 +91,11 @@ export const settings = [
   { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
   { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
+  {
+    name: "BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN",
+    fallback: "30",
+    meaning: "requests per minute and address of callers without a key; the key they share has its own limit as well",
+  },
   { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
   { name: "BRIKK_DRAIN_SECONDS", fallback: "30", meaning: "how long streams in hand may go on after SIGTERM" },
   { name: "PROVIDER_TIMEOUT_SECONDS", fallback: "30", meaning: "a whole attempt that does not stream" },
@@ -190,6 +203,13 @@ export function loadConfig(environment: Environment): Config {
       faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
     return text;
   };
+  const redisAddress = (name: SettingName): string | undefined => {
+    const text = environment[name]?.trim();
+    if (text === undefined || text === "" || isRedisAddress(text)) return text || undefined;
+    // It may hold a password, so this fault has its own words.
+    faults.push(`${name} is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], or rediss:// for TLS.`);
+    return undefined;
+  };
 
   const host = read("HOST");
   const production = read("NODE_ENV") === "production";
@@ -226,10 +246,12 @@ export function loadConfig(environment: Environment): Config {
     port: wholeNumber("PORT", 0, 65_535),
     production,
     databaseUrl,
+    redisUrl: redisAddress("REDIS_URL"),
     requireAuth,
     defaultSoftCap,
     defaultHardCap,
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
+    anonymousRateLimitPerMin: wholeNumber("BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     providers: [
       {
         name: "openai",
@@ -259,6 +281,23 @@ export function loadConfig(environment: Environment): Config {
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
+}
+
+/** Nothing but where it is and who asks: options are set in one place, and a query would change them. */
+function isRedisAddress(text: string): boolean {
+  try {
+    const { protocol, hostname, pathname, search, hash, username, password } = new URL(text);
+    decodeURIComponent(`${username}${password}`);
+    return (
+      (protocol === "redis:" || protocol === "rediss:") &&
+      hostname !== "" &&
+      /^(\/\d{0,5})?$/.test(pathname) &&
+      search === "" &&
+      hash === ""
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** The running process's own settings. */

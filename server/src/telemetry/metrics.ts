@@ -15,6 +15,8 @@ export interface Metrics {
   readonly attempts: Counter<"provider" | "model">;
   readonly fallbacks: Counter<"provider" | "model">;
   readonly inFlight: Gauge;
+  readonly rateLimited: Counter<"rule">;
+  readonly rateLimitsDegraded: Gauge;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
@@ -75,6 +77,17 @@ export function createMetrics(): Metrics {
       registers,
     }),
     inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),
+    rateLimited: new Counter({
+      name: "brikk_rate_limited_total",
+      help: "Requests refused by a rate limit, by the rule that refused for longest.",
+      labelNames: ["rule"],
+      registers,
+    }),
+    rateLimitsDegraded: new Gauge({
+      name: "brikk_rate_limits_degraded",
+      help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
+      registers,
+    }),
   };
   return metrics;
 }

@@ -33,6 +33,8 @@ test("without any setting the defaults of the documentation hold, frozen", () =>
   assert.equal(config.defaultSoftCap, 5_000_000_000n);
   assert.equal(config.defaultHardCap, 10_000_000_000n);
   assert.equal(config.rateLimitPerMin, 60);
+  assert.equal(config.anonymousRateLimitPerMin, 30);
+  assert.equal(config.redisUrl, undefined);
   assert.equal(config.providerTimeoutMs, 30_000);
   assert.deepEqual(
     [config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs],
@@ -58,7 +60,9 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   BRIKK_ALLOW_ANONYMOUS: "1",
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
   BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
+  REDIS_URL: "redis://:hunter2@host/x",
   BRIKK_RATE_LIMIT_PER_MIN: "0",
+  BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "0",
   BRIKK_MAX_BODY_BYTES: "12",
   BRIKK_DRAIN_SECONDS: "0",
   PROVIDER_TIMEOUT_SECONDS: "-1",
@@ -78,7 +82,7 @@ test("all faults are reported at once, each with its variable, and those of secr
       faults.some((fault) => fault.startsWith(name)),
       name,
     );
-  assert.ok(!faults.join().includes("with space") && !faults.join().includes("ключ"));
+  for (const secret of ["with space", "ключ", "hunter2"]) assert.ok(!faults.join().includes(secret));
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
     assert.match(
       faults.find((fault) => fault.startsWith(name)) ?? "",
@@ -112,6 +116,21 @@ test("production, and any address that others can reach, ask for keys or for the
   }
   for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
     assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+});
+
+test("REDIS_URL is where Redis is and who asks, and nothing else", () => {
+  for (const url of ["redis://localhost", "rediss://user:p%40ss@redis.example:6380/2", "redis://:p@[::1]:6379/"])
+    assert.equal(loadConfig({ REDIS_URL: url }).redisUrl, url);
+  for (const url of [
+    "localhost:6379",
+    "http://localhost",
+    "redis://",
+    "redis://h:99999",
+    "redis://h/one",
+    "redis://h?family=6",
+    "redis://:bad%zz@h",
+  ])
+    assert.match(faultsOf({ REDIS_URL: url })[0]!, /^REDIS_URL is not of the form redis:/, url);
 });
 
 test("a soft cap above the hard cap is refused, an equal one is not", () => {
