@@ -42,8 +42,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     rateLimiter: gateway.rateLimiter,
-    rateLimitPerMin: config.rateLimitPerMin,
     inFlight,
+    metrics,
   });
   registerJsonBody(app);
   await registerApiDocument(app, version);
@@ -69,6 +69,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ledger,
     providers,
     knownProviders,
+    rateLimiter: gateway.rateLimiter,
     inFlight,
     startedAtMs: clock.now(),
   });

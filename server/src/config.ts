@@ -14,12 +14,15 @@ export interface Config {
   readonly port: number;
   readonly production: boolean;
   readonly databaseUrl: string;
+  /** Holds a password perhaps; not to be shown. */
+  readonly redisUrl: string | undefined;
   readonly requireAuth: boolean;
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
   readonly rateLimitPerMin: number;
   /** Undefined: budget alerts are only logged and counted. */
   readonly budgetWebhook: { readonly url: string; readonly secrets: readonly Buffer[] } | undefined;
+  readonly anonymousRateLimitPerMin: number;
   readonly providers: readonly ProviderConfig[];
   readonly providerTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -78,6 +81,11 @@ export const settings = [
     meaning:
       "where keys and the ledger live: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE for more than one instance",
   },
+  {
+    name: "REDIS_URL",
+    fallback: undefined,
+    meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+  },
   { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
@@ -104,6 +112,11 @@ export const settings = [
     meaning: "signs these messages: whsec_ and base64; several, separated by commas, all sign",
   },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
+  {
+    name: "BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN",
+    fallback: "30",
+    meaning: "requests per minute and address of callers without a key; the key they share has its own limit as well",
+  },
   { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
   {
     name: "BRIKK_USAGE_RETENTION_DAYS",
@@ -230,6 +243,13 @@ export function loadConfig(environment: Environment): Config {
       faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
     return text;
   };
+  const redisAddress = (name: SettingName): string | undefined => {
+    const text = environment[name]?.trim();
+    if (text === undefined || text === "" || isRedisAddress(text)) return text || undefined;
+    // It may hold a password, so this fault has its own words.
+    faults.push(`${name} is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], or rediss:// for TLS.`);
+    return undefined;
+  };
 
   const budgetWebhook = (): Config["budgetWebhook"] => {
     const url = read("BRIKK_BUDGET_WEBHOOK_URL");
@@ -288,11 +308,13 @@ export function loadConfig(environment: Environment): Config {
     port: wholeNumber("PORT", 0, 65_535),
     production,
     databaseUrl,
+    redisUrl: redisAddress("REDIS_URL"),
     requireAuth,
     defaultSoftCap,
     defaultHardCap,
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     budgetWebhook: budgetWebhook(),
+    anonymousRateLimitPerMin: wholeNumber("BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     providers: [
       {
         name: "openai",
@@ -338,6 +360,23 @@ function databaseUrlFault(url: string): string | undefined {
     `${scheme === undefined ? "names no kind of database" : `begins with "${scheme}"`}; ` +
     `accepted is sqlite:PATH, such as sqlite:./data/brikk.db, or ${POSTGRES_URL_FORM}`
   );
+}
+
+/** Nothing but where it is and who asks: options are set in one place, and a query would change them. */
+function isRedisAddress(text: string): boolean {
+  try {
+    const { protocol, hostname, pathname, search, hash, username, password } = new URL(text);
+    decodeURIComponent(`${username}${password}`);
+    return (
+      (protocol === "redis:" || protocol === "rediss:") &&
+      hostname !== "" &&
+      /^(\/\d{0,5})?$/.test(pathname) &&
+      search === "" &&
+      hash === ""
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** The running process's own settings. */

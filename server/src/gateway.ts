@@ -2,7 +2,8 @@ import { createAuthenticator, type Authenticate } from "./access/authenticate.ts
 import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore } from "./access/key-store.ts";
-import { createRateLimiter, type RateLimiter } from "./access/rate-limiter.ts";
+import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import type { Config, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
@@ -116,6 +117,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onFailed: (error) =>
             logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
         });
+  const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
     config,
@@ -131,7 +133,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
       clock,
     }),
-    rateLimiter: createRateLimiter({ clock }),
+    rateLimiter,
     providers,
     knownProviders: config.providers.map(({ name }) => name),
     router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
@@ -147,9 +149,32 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       keyRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
-      await Promise.all([providers.close(), tokenCounter.close()]);
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
     },
   };
+}
+
+async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
+  const settings = {
+    requestsPerMin: config.rateLimitPerMin,
+    anonymousRequestsPerMin: config.anonymousRateLimitPerMin,
+  };
+  if (config.redisUrl === undefined) return createMemoryRateLimiter({ settings, clock });
+  // The client's code takes 25 MB, which who has no Redis need not spend.
+  const { openSharedRateLimiter } = await import("./access/shared-rate-limiter.ts");
+  return openSharedRateLimiter({
+    settings,
+    url: config.redisUrl,
+    clock,
+    onDown: (error) => {
+      metrics.rateLimitsDegraded.set(1);
+      logger.error({ error }, "Redis does not answer; rate limits go on in memory, for this instance by itself");
+    },
+    onUp: () => {
+      metrics.rateLimitsDegraded.set(0);
+      logger.info("Redis answers again; rate limits are shared");
+    },
+  });
 }
 
 const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue =>

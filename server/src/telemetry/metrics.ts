@@ -20,6 +20,8 @@ export interface Metrics {
   readonly writtenOffUsd: Counter;
   readonly budgetAlerts: Counter<"alert" | "window">;
   readonly budgetWebhookAttempts: Counter<"outcome">;
+  readonly rateLimited: Counter<"rule">;
+  readonly rateLimitsDegraded: Gauge;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
@@ -106,6 +108,17 @@ export function createMetrics(): Metrics {
       name: "brikk_budget_webhook_attempts_total",
       help: "Attempts to deliver a budget alert: delivered, failed (it is tried again), given_up (the last one failed).",
       labelNames: ["outcome"],
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: "brikk_rate_limited_total",
+      help: "Requests refused by a rate limit, by the rule that refused for longest.",
+      labelNames: ["rule"],
+      registers,
+    }),
+    rateLimitsDegraded: new Gauge({
+      name: "brikk_rate_limits_degraded",
+      help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
       registers,
     }),
   };

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { DestinationStream } from "pino";
 import { type Simulator, type SimulatorOptions, startSimulator } from "@brikk/simulator";
 import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
@@ -35,6 +36,8 @@ export interface HarnessOptions {
   /** Serves in the simulator's place, per vendor: a base URL of the test's own server. */
   readonly providers?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** Takes the log's lines, from `info` on. */
+  readonly log?: DestinationStream;
 }
 
 export async function startGateway(options: HarnessOptions = {}): Promise<GatewayUnderTest> {
@@ -45,6 +48,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     DATABASE_URL: postgres?.url ?? `sqlite:${join(folder, "brikk.db")}`,
     LOG_LEVEL: "silent",
     BRIKK_RATE_LIMIT_PER_MIN: "100000",
+    BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "100000",
     BRIKK_DEFAULT_SOFT_CAP_USD: "1000",
     BRIKK_DEFAULT_HARD_CAP_USD: "1000",
     ...options.environment,
@@ -55,7 +59,11 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
   const gateway = await buildGateway({
     config,
     version: "0.0.0-test",
-    logger: createLogger({ level: config.logLevel, pretty: false }),
+    logger: createLogger({
+      level: options.log ? "info" : config.logLevel,
+      pretty: false,
+      ...(options.log && { destination: options.log }),
+    }),
     database,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
     clock,

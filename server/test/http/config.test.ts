@@ -33,6 +33,8 @@ test("without any setting the defaults of the documentation hold, frozen", () =>
   assert.equal(config.defaultSoftCap, 5_000_000_000n);
   assert.equal(config.defaultHardCap, 10_000_000_000n);
   assert.equal(config.rateLimitPerMin, 60);
+  assert.equal(config.anonymousRateLimitPerMin, 30);
+  assert.equal(config.redisUrl, undefined);
   assert.equal(config.providerTimeoutMs, 30_000);
   assert.deepEqual(
     [config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs],
@@ -58,9 +60,11 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   BRIKK_ALLOW_ANONYMOUS: "1",
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
   BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
+  REDIS_URL: "redis://:hunter2@host/x",
   BRIKK_RATE_LIMIT_PER_MIN: "0",
   BRIKK_BUDGET_WEBHOOK_URL: "ftp://hooks.example/token",
   BRIKK_BUDGET_WEBHOOK_SECRET: "whsec_too-short",
+  BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "0",
   BRIKK_MAX_BODY_BYTES: "12",
   BRIKK_DRAIN_SECONDS: "0",
   PROVIDER_TIMEOUT_SECONDS: "-1",
@@ -80,7 +84,8 @@ test("all faults are reported at once, each with its variable, and those of secr
       faults.some((fault) => fault.startsWith(name)),
       name,
     );
-  assert.doesNotMatch(faults.join(), /with space|ключ|token|too-short/);
+  for (const secret of ["with space", "ключ", "hunter2", "token", "too-short"])
+    assert.ok(!faults.join().includes(secret));
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
     assert.match(
       faults.find((fault) => fault.startsWith(name)) ?? "",
@@ -153,6 +158,21 @@ test("the database may be a SQLite file or PostgreSQL; what is said of a faulty 
     assert.match(faults[0]!, /^DATABASE_URL .*\.$/);
     assert.doesNotMatch(faults[0]!, /hunter2/);
   }
+});
+
+test("REDIS_URL is where Redis is and who asks, and nothing else", () => {
+  for (const url of ["redis://localhost", "rediss://user:p%40ss@redis.example:6380/2", "redis://:p@[::1]:6379/"])
+    assert.equal(loadConfig({ REDIS_URL: url }).redisUrl, url);
+  for (const url of [
+    "localhost:6379",
+    "http://localhost",
+    "redis://",
+    "redis://h:99999",
+    "redis://h/one",
+    "redis://h?family=6",
+    "redis://:bad%zz@h",
+  ])
+    assert.match(faultsOf({ REDIS_URL: url })[0]!, /^REDIS_URL is not of the form redis:/, url);
 });
 
 test("a soft cap above the hard cap is refused, an equal one is not", () => {

@@ -34,7 +34,7 @@ test("/health/ready is ready with storage, ledger and providers, and names each"
   assert.equal(status, 200);
   assert.equal(body["ready"], true);
   const checks = body["checks"] as Record<string, { ok: boolean }>;
-  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "accepting"]);
+  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "accepting"]);
   assert.ok(Object.values(checks).every(({ ok }) => ok));
 });
 

@@ -351,8 +351,10 @@ test("429: the request over the key's limit is a RateLimitError that says when t
   assert.equal(error.code, "rate_limit_exceeded");
   const seconds = Number(error.headers.get("retry-after"));
   assert.ok(seconds >= 1 && seconds <= 60, `Retry-After is ${seconds}`);
-  assert.equal(error.headers.get("x-should-retry"), null);
+  assert.equal(error.headers.get("x-should-retry"), "true");
+  assert.equal(Math.ceil(Number(error.headers.get("retry-after-ms")) / 1_000), seconds);
   assert.equal(error.headers.get("x-ratelimit-remaining"), "0");
+  assert.equal(error.headers.get("x-ratelimit-remaining-requests"), "0");
 });
 
 test("429: a provider's own limit is a RateLimitError with the provider's Retry-After", async () => {
