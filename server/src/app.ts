@@ -59,7 +59,11 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     inFlight,
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
-  registerExplainRoute(app, { services: { ledger, tokenCounter: gateway.tokenCounter }, router });
+  registerExplainRoute(app, {
+    services: { ledger, tokenCounter: gateway.tokenCounter },
+    router,
+    rateLimiter: gateway.rateLimiter,
+  });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
   registerUsageRoutes(app, { database, clock });

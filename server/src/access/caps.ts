@@ -6,7 +6,9 @@ export interface Caps {
   readonly hardCap?: NanoUsd;
 }
 
-export type CapWindow = "day" | "week" | "month";
+/** The stretches of time that a budget may run over: UTC calendar, the week from Monday on. */
+export const BUDGET_WINDOWS = ["day", "week", "month"] as const;
+export type BudgetWindow = (typeof BUDGET_WINDOWS)[number];
 
 /** The caps a key is to have. Its own two are the day's, and absent ones the settings' default; the others have none unless given. */
 export interface KeyCaps extends Caps {
@@ -16,14 +18,14 @@ export interface KeyCaps extends Caps {
 
 export type CapsChoice =
   | { readonly kind: "fitting"; readonly caps: KeyCaps }
-  | { readonly kind: "contradictory"; readonly window: CapWindow; readonly reason: string };
+  | { readonly kind: "contradictory"; readonly window: BudgetWindow; readonly reason: string };
 
 /**
  * The caps that hold for a key. The day has the key's own, else the defaults; the week and the month have what was given. A
  * key with a hard cap of its own for the week or the month and none for the day is held to that one alone, so the defaults,
  * which would stop it sooner, do not apply.
  */
-export function effectiveCaps(caps: KeyCaps, defaults: Required<Caps>): Readonly<Record<CapWindow, Caps>> {
+export function effectiveCaps(caps: KeyCaps, defaults: Required<Caps>): Readonly<Record<BudgetWindow, Caps>> {
   const cappedElsewhere = caps.week?.hardCap !== undefined || caps.month?.hardCap !== undefined;
   const standIn: Caps = caps.hardCap === undefined && cappedElsewhere ? {} : defaults;
   const softCap = caps.softCap ?? standIn.softCap;
@@ -45,7 +47,7 @@ export function chooseCaps(asked: KeyCaps, defaults: Required<Caps>): CapsChoice
       ? { ...asked, softCap: asked.hardCap }
       : asked;
   const effective = effectiveCaps(caps, defaults);
-  for (const window of ["day", "week", "month"] as const) {
+  for (const window of BUDGET_WINDOWS) {
     const { softCap, hardCap } = effective[window];
     if (softCap === undefined || hardCap === undefined || softCap <= hardCap) continue;
     const whose = window === "day" ? (asked.hardCap === undefined ? "default " : "") : `${window}'s `;

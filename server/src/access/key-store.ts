@@ -136,21 +136,19 @@ export function createKeyStore(options: {
     },
 
     async update(keyId, revise) {
-      for (;;) {
-        const row = await query.selectFrom("api_keys").selectAll().where("id", "=", keyId).executeTakeFirst();
+      const updated = await change(async (transaction) => {
+        const row = await transaction.selectFrom("api_keys").selectAll().where("id", "=", keyId).executeTakeFirst();
         if (row === undefined) return undefined;
-        const updated = await query
+        return transaction
           .updateTable("api_keys")
           .set({ ...columnsOf(revise(apiKeyFrom(row))), revision: nextRevision })
           .where("id", "=", keyId)
-          // What was decided on a state that is gone is decided anew.
-          .where("revision", "=", row.revision)
           .returningAll()
-          .executeTakeFirst();
-        if (updated === undefined) continue;
-        onChange?.();
-        return apiKeyFrom(updated);
-      }
+          .executeTakeFirstOrThrow();
+      });
+      if (updated === undefined) return undefined;
+      onChange?.();
+      return apiKeyFrom(updated);
     },
 
     async revoke(keyId) {

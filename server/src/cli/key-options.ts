@@ -1,11 +1,10 @@
+import { DAY_MS } from "../lib/clock.ts";
 import { type CapsChoice, chooseCaps, type KeyCaps } from "../access/caps.ts";
 import type { NewKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import { countOption, usdOption } from "./arguments.ts";
 import { UsageError } from "./usage-error.ts";
-
-const DAY_MS = 86_400_000;
 
 /** What can be chosen for a key, whether it is being made or is there. */
 export const keyOptions = {

@@ -1,5 +1,5 @@
 import type { DialectName, SqlValue, Statement } from "../storage/database.ts";
-import type { BudgetWindow } from "./budgets.ts";
+import type { BudgetWindow } from "../access/caps.ts";
 
 /**
  * The SQL that moves money between a budget window and the leases on it. Every transaction that does so

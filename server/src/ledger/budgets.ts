@@ -1,11 +1,7 @@
 import type { ApiKey } from "../access/api-key.ts";
+import { BUDGET_WINDOWS, type BudgetWindow, type Caps, effectiveCaps } from "../access/caps.ts";
+import { DAY_MS } from "../lib/clock.ts";
 import type { NanoUsd } from "../lib/money.ts";
-
-export const DAY_MS = 86_400_000;
-
-/** The stretches of time that a budget may run over; UTC calendar, and the week begins on Monday (ISO 8601). */
-export const BUDGET_WINDOWS = ["day", "week", "month"] as const;
-export type BudgetWindow = (typeof BUDGET_WINDOWS)[number];
 
 /**
  * What may be spent in a window. A request is held to every budget of its key. Who owns a budget is a matter of its scope: a
@@ -29,17 +25,11 @@ export interface TimeWindow {
   readonly endMs: number;
 }
 
-export interface DefaultCaps {
-  readonly softCap: NanoUsd;
-  readonly hardCap: NanoUsd;
-}
-
 /**
- * The budgets of a key: always all three windows, capped or not, so that a cap that is set later finds what was spent. The
- * day has the key's own caps or else the defaults; a key with a hard cap of its own for the week or the month needs none for
- * the day, but none is ever without a hard cap.
+ * The budgets of a key: always all three windows, capped or not, so that a cap that is set later finds what was spent. At
+ * least one has a hard cap (see `effectiveCaps`).
  */
-export function createBudgetList(defaults: DefaultCaps): (key: ApiKey) => readonly Budget[] {
+export function createBudgetList(defaults: Required<Caps>): (key: ApiKey) => readonly Budget[] {
   // A key is immutable: a change makes a new one, which then has a new list.
   const lists = new WeakMap<ApiKey, readonly Budget[]>();
   return (key) => {
@@ -49,20 +39,15 @@ export function createBudgetList(defaults: DefaultCaps): (key: ApiKey) => readon
   };
 }
 
-function listOf(key: ApiKey, defaults: DefaultCaps): readonly Budget[] {
-  const cappedElsewhere = key.week?.hardCap !== undefined || key.month?.hardCap !== undefined;
-  const dayHardCap = key.hardCap ?? (cappedElsewhere ? undefined : defaults.hardCap);
-  const caps = {
-    day: { softCap: key.softCap ?? (dayHardCap === undefined ? undefined : defaults.softCap), hardCap: dayHardCap },
-    week: { softCap: key.week?.softCap, hardCap: key.week?.hardCap },
-    month: { softCap: key.month?.softCap, hardCap: key.month?.hardCap },
-  };
+function listOf(key: ApiKey, defaults: Required<Caps>): readonly Budget[] {
+  const caps = effectiveCaps(key, defaults);
   return BUDGET_WINDOWS.map((window) => ({
     id: `${key.id}/${window}`,
     scope: "key",
     scopeId: key.id,
     window,
-    ...caps[window],
+    softCap: caps[window].softCap,
+    hardCap: caps[window].hardCap,
   }));
 }
 

@@ -1,4 +1,5 @@
 import type { ApiKey } from "../access/api-key.ts";
+import type { BudgetWindow } from "../access/caps.ts";
 import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
@@ -8,7 +9,7 @@ import { type Database, StorageUnavailable } from "../storage/database.ts";
 import type { WindowStanding } from "./alert-thresholds.ts";
 import type { BudgetAccount } from "./budget-account.ts";
 import { createBudgetStatements } from "./budget-statements.ts";
-import { type BudgetWindow, createBudgetList } from "./budgets.ts";
+import { createBudgetList } from "./budgets.ts";
 import { costOf } from "./cost.ts";
 import { type Held, openLeases, type WriteOff } from "./leases.ts";
 import type { CatalogueModel } from "./model-catalogue.ts";

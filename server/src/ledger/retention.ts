@@ -1,4 +1,4 @@
-import type { Clock } from "../lib/clock.ts";
+import { type Clock, DAY_MS, HOUR_MS } from "../lib/clock.ts";
 import type { Database } from "../storage/database.ts";
 import { raiseEventsFrom } from "./events-from.ts";
 
@@ -17,8 +17,6 @@ export interface Retention {
   stop(): Promise<void>;
 }
 
-const DAY_MS = 86_400_000;
-const HOUR_MS = 3_600_000;
 /** After the start, so that it does not slow the first requests down. */
 const FIRST_RUN_MS = 2_000;
 /** A few milliseconds of the database's time. */

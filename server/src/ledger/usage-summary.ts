@@ -1,7 +1,8 @@
+import type { BudgetWindow } from "../access/caps.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
 import type { Database } from "../storage/database.ts";
-import { DAY_MS } from "./budgets.ts";
+import { timeWindowAt } from "./budgets.ts";
 import { scopeCondition, type UsageScope } from "./usage-scope.ts";
 
 /** What a key used in one window. */
@@ -18,23 +19,6 @@ export interface UsageSummary {
   readonly thisMonth: UsageSum;
 }
 
-export interface UsageWindows {
-  readonly dayStartMs: number;
-  readonly weekStartMs: number;
-  readonly monthStartMs: number;
-}
-
-export function windowsAt(nowMs: number): UsageWindows {
-  const now = new Date(nowMs);
-  const dayStartMs = Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate());
-  const daysSinceMonday = (now.getUTCDay() + 6) % 7;
-  return {
-    dayStartMs,
-    weekStartMs: dayStartMs - daysSinceMonday * DAY_MS,
-    monthStartMs: Date.UTC(now.getUTCFullYear(), now.getUTCMonth(), 1),
-  };
-}
-
 /** Three sums over the rows from a moment on, which is given once for each. */
 const sumsSince = (window: string): string => `
     cast(sum(case when hour_start_ms >= ? then cost_nano_usd else 0 end) as bigint) as ${window}_cost,
@@ -43,7 +27,8 @@ const sumsSince = (window: string): string => `
 
 /** Read from the hourly roll-ups, so that it stays fast however many events there are. Throws StorageUnavailable. */
 export async function readUsageSummary(database: Database, clock: Clock, scope: UsageScope): Promise<UsageSummary> {
-  const { dayStartMs: day, weekStartMs: week, monthStartMs: month } = windowsAt(clock.now());
+  const now = clock.now();
+  const [day, week, month] = [startOf("day", now), startOf("week", now), startOf("month", now)];
   const condition = scopeCondition(scope);
   const [row] = await database.all({
     sql: `select ${["day", "week", "month"].map(sumsSince).join(", ")} from usage_hourly where ${condition.sql} and hour_start_ms >= ?`,
@@ -56,3 +41,5 @@ export async function readUsageSummary(database: Database, clock: Clock, scope: 
   });
   return { today: sum("day"), thisWeek: sum("week"), thisMonth: sum("month") };
 }
+
+const startOf = (window: BudgetWindow, nowMs: number): number => timeWindowAt(window, nowMs).startMs;

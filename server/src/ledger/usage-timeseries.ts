@@ -1,9 +1,7 @@
+import { DAY_MS, HOUR_MS } from "../lib/clock.ts";
 import { type NanoUsd, nanoUsd, ZERO_USD } from "../lib/money.ts";
 import type { Database, Row } from "../storage/database.ts";
 import { scopeCondition, type UsageScope } from "./usage-scope.ts";
-
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 
 export const INTERVALS = ["hour", "day"] as const;
 export type Interval = (typeof INTERVALS)[number];

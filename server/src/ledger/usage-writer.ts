@@ -1,3 +1,4 @@
+import { HOUR_MS } from "../lib/clock.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import { reach } from "../lib/fault-point.ts";
 import {
@@ -58,7 +59,6 @@ const ROWS_AT_ONCE = 16;
 /** How long a group waits for company while events come together anyway; a lone event never waits. */
 const GATHER_MS = 2;
 const RETRY_MS = 250;
-const HOUR_MS = 3_600_000;
 
 interface Waiting {
   readonly event: UsageEvent;

@@ -1,3 +1,4 @@
+import { HOUR_MS } from "../lib/clock.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
 import type { Database, Row } from "../storage/database.ts";
 import { EVENTS_FROM_SQL } from "./events-from.ts";
@@ -52,7 +53,6 @@ export interface LedgerFigure {
 }
 
 const FAULTS_SHOWN = 20;
-const HOUR_MS = 3_600_000;
 
 /** A rule's statement gives the keys of faulty rows, `found_*` and `expected_*` or `most_*` of each figure, and `faulty`, how many there are. */
 interface Proof {

@@ -86,3 +86,33 @@ test("embeddings are explained as well; what is neither is a bad request", async
   assert.ok(explained.passes && explained.worst_case_usd! > 0);
   assert.equal((await post("/v1/explain", secret, { model: "gpt-4o-mini" })).status, 400);
 });
+
+test("the limits are told, and a request that would come too often is said to be refused", async () => {
+  const { secret } = await brikk.createKey({ rateLimitPerMin: 2, tokensPerMin: 1_000_000 });
+  const limits = async () => {
+    const answer = await post("/v1/explain", secret, chat());
+    const explained = (await answer.json()) as Explained & { rate_limits: { rule: string; remaining: number }[] };
+    return [
+      explained.passes,
+      explained.refusal?.code,
+      explained.rate_limits.map(({ rule, remaining }) => [rule, remaining]),
+    ];
+  };
+  assert.deepEqual(await limits(), [
+    true,
+    undefined,
+    [
+      ["key-rpm", 1],
+      ["key-tpm", 1_000_000],
+    ],
+  ]);
+  // This one was the last.
+  assert.deepEqual(await limits(), [
+    false,
+    "rate_limit_exceeded",
+    [
+      ["key-rpm", 0],
+      ["key-tpm", 1_000_000],
+    ],
+  ]);
+});

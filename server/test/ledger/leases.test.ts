@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import fc from "fast-check";
 import type { ApiKey } from "../../src/access/api-key.ts";
-import { DAY_MS } from "../../src/ledger/budgets.ts";
+import { DAY_MS } from "../../src/lib/clock.ts";
 import { type Ledger, openLedger, type Reservation } from "../../src/ledger/ledger.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { Database } from "../../src/storage/database.ts";

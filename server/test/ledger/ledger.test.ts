@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { BrikkError } from "../../src/errors.ts";
-import { DAY_MS } from "../../src/ledger/budgets.ts";
+import { DAY_MS } from "../../src/lib/clock.ts";
 import type { Ledger, Reservation } from "../../src/ledger/ledger.ts";
 import { readUsageSummary } from "../../src/ledger/usage-summary.ts";
 import { nanoUsd } from "../../src/lib/money.ts";

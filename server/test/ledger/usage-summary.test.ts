@@ -1,33 +1,11 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import fc from "fast-check";
-import { readUsageSummary, windowsAt } from "../../src/ledger/usage-summary.ts";
+import { readUsageSummary } from "../../src/ledger/usage-summary.ts";
+import { DAY_MS, HOUR_MS } from "../../src/lib/clock.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
 const moments = fc.integer({ min: Date.UTC(2020, 0, 1), max: Date.UTC(2040, 0, 1) });
-
-test("every moment lies in its day, its ISO week and its month, UTC", () => {
-  fc.assert(
-    fc.property(moments, (now) => {
-      const { dayStartMs, weekStartMs, monthStartMs } = windowsAt(now);
-      assert.ok(dayStartMs <= now && now < dayStartMs + DAY_MS);
-      assert.equal(new Date(dayStartMs).toISOString().slice(10), "T00:00:00.000Z");
-      assert.equal(new Date(weekStartMs).toUTCString().slice(0, 3), "Mon");
-      assert.equal(new Date(weekStartMs).toISOString().slice(10), "T00:00:00.000Z");
-      assert.ok(weekStartMs <= now && now < weekStartMs + 7 * DAY_MS);
-      assert.equal(new Date(monthStartMs).toISOString(), `${new Date(now).toISOString().slice(0, 7)}-01T00:00:00.000Z`);
-    }),
-  );
-});
-
-test("Monday begins its own week, and the Sunday before ends the last one", () => {
-  const monday = Date.UTC(2026, 10, 23);
-  assert.equal(windowsAt(monday).weekStartMs, monday);
-  assert.equal(windowsAt(monday - 1).weekStartMs, monday - 7 * DAY_MS);
-});
 
 onEachDatabase("a key without usage has zeros", async (t, dialect) => {
   const { database } = await scratchDatabase(t, dialect);

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
+import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
+import type { RateLimiter } from "../../access/rate-limiter.ts";
 import { readCompletionRequest } from "../../completion/completion-request.ts";
 import { type Explanation, explainCompletion } from "../../completion/explain-completion.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
@@ -48,6 +50,16 @@ const explanation = z
           .describe("In the order in which they would be asked."),
       })
       .nullable(),
+    rate_limits: z
+      .array(
+        z.object({
+          rule: z.string().describe("As in the RateLimit header, or key-concurrency."),
+          limit: z.int(),
+          remaining: z.int(),
+          wait_ms: z.int().describe("Until a request would pass; 0 when one would pass now."),
+        }),
+      )
+      .describe("Every limit that applies; this very request is counted in them."),
     budgets: z.array(budget),
   })
   .meta({
@@ -70,6 +82,7 @@ const explanation = z
           },
         ],
       },
+      rate_limits: [{ rule: "key-rpm", limit: 60, remaining: 59, wait_ms: 0 }],
       budgets: [exampleBudget],
     },
   });
@@ -77,9 +90,13 @@ const explanation = z
 /** Says what would become of a request, without making it. */
 export function registerExplainRoute(
   app: App,
-  options: { services: Pick<CompletionServices, "ledger" | "tokenCounter">; router: ModelRouter },
+  options: {
+    services: Pick<CompletionServices, "ledger" | "tokenCounter">;
+    router: ModelRouter;
+    rateLimiter: RateLimiter;
+  },
 ): void {
-  const { services, router } = options;
+  const { services, router, rateLimiter } = options;
   app.post(
     "/v1/explain",
     {
@@ -87,7 +104,7 @@ export function registerExplainRoute(
         operationId: "explainRequest",
         summary: "What would become of a request",
         description:
-          "Takes the body of a chat completion or of embeddings and says which key it would be charged to, which budgets apply and what is left of them, who would be asked in which order, what it may cost at most, and whether it would pass; if not, why. No provider is called and nothing is charged.",
+          "Takes the body of a chat completion or of embeddings and says which key it would be charged to, which limits and budgets apply and what is left of them, who would be asked in which order, what it may cost at most, and whether it would pass; if not, why. No provider is called and nothing is charged.",
         tags: ["Account"],
         body: z.union([chatRequest, embeddingsRequest]),
         response: { 200: explanation.describe("What would become of it."), ...refusals },
@@ -102,8 +119,19 @@ export function registerExplainRoute(
         chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]),
       });
       reply.headers(standingHeaders(explained));
-      const { id, name } = request.key;
-      return { ...shown(explained), key: { key_id: id, name, anonymous: id === ANONYMOUS_KEY_ID } };
+      const { key } = request;
+      const verdict = await rateLimiter.peek({ key, remoteAddress: request.socket.remoteAddress });
+      const tooOften = verdict.allowed ? undefined : rateLimitRefusal(key, verdict);
+      return {
+        ...shown({ ...explained, refusal: tooOften ?? explained.refusal }),
+        key: { key_id: key.id, name: key.name, anonymous: key.id === ANONYMOUS_KEY_ID },
+        rate_limits: verdict.rules.map(({ name: rule, limit, remaining, waitMs }) => ({
+          rule,
+          limit,
+          remaining,
+          wait_ms: waitMs,
+        })),
+      };
     },
   );
 }
@@ -114,7 +142,7 @@ const shown = ({
   worstCase,
   clampedMaxTokens,
   refusal,
-}: Explanation): Omit<z.infer<typeof explanation>, "key"> => ({
+}: Explanation): Omit<z.infer<typeof explanation>, "key" | "rate_limits"> => ({
   passes: refusal === undefined,
   refusal: refusal
     ? {

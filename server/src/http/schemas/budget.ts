@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { BUDGET_WINDOWS } from "../../ledger/budgets.ts";
+import { BUDGET_WINDOWS } from "../../access/caps.ts";
 import type { BudgetStanding, Standing } from "../../ledger/ledger.ts";
 import { type NanoUsd, usdNumber } from "../../lib/money.ts";
 import { leadingBudget } from "../answer-headers.ts";
