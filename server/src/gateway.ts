@@ -165,6 +165,7 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
   return openSharedRateLimiter({
     settings,
     url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
     clock,
     onDown: (error) => {
       metrics.rateLimitsDegraded.set(1);
