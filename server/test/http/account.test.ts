@@ -108,6 +108,7 @@ test("/keys/me says what the key is and never a secret", async () => {
     softCap: nanoUsd(250_000_000n),
     hardCap: nanoUsd(500_000_000n),
     rateLimitPerMin: 7,
+    tokensPerMin: 1_000,
     expiresAtMs,
   });
   assert.deepEqual(await get("/keys/me", secret), {
@@ -119,6 +120,8 @@ test("/keys/me says what the key is and never a secret", async () => {
     hard_cap_usd: 0.5,
     budgets: unusedBudgets(0.25, 0.5),
     rate_limit_per_min: 7,
+    tokens_per_min: 1_000,
+    max_concurrent_requests: null,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });
