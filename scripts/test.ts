@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { findPostgresPrograms } from "../server/test/harness/postgres-binaries.ts";
+import { launchPostgres } from "../server/test/harness/postgres-server.ts";
 import { listFiles, repositoryRoot } from "./checks/repository.ts";
 import { runChecks, type Tally } from "./checks/run-checks.ts";
 import { gateCoverage } from "./tests/coverage.ts";
@@ -21,7 +23,14 @@ const lcovPath = join(repositoryRoot, "coverage", "lcov.info");
 const tallies: Tally[] = [];
 if (gated) tallies.push(await runChecks());
 console.log(`\n${files.length} test files on Node ${process.versions.node}`);
+// One server for all files; each test makes a database of its own on it.
+const postgres =
+  process.env["BRIKK_TEST_POSTGRES"] === undefined && findPostgresPrograms() !== undefined
+    ? await launchPostgres()
+    : undefined;
+if (postgres !== undefined) process.env["BRIKK_TEST_POSTGRES"] = postgres.url;
 const tests = await runTests(files, gated ? lcovPath : undefined);
+await postgres?.close();
 tallies.push(tests);
 if (gated) tallies.push(gateCoverage(lcovPath));
 

@@ -3,6 +3,7 @@ import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
 import { parseWebhookSecret } from "./lib/webhook-signature.ts";
+import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
 
 /**
  * Environment and optional config file -> one frozen Config. The only reader of process.env. Every fault is found before
@@ -69,7 +70,12 @@ export const settings = [
   { name: "HOST", fallback: "127.0.0.1", meaning: "address to listen on" },
   { name: "PORT", fallback: "8080", meaning: "port to listen on; 0 takes a free one" },
   { name: "NODE_ENV", fallback: undefined, meaning: "`production` turns on the checks that a public server needs" },
-  { name: "DATABASE_URL", fallback: "sqlite:./data/brikk.db", meaning: "where keys and the ledger live" },
+  {
+    name: "DATABASE_URL",
+    fallback: "sqlite:./data/brikk.db",
+    meaning:
+      "where keys and the ledger live: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE for more than one instance",
+  },
   { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
@@ -251,7 +257,8 @@ export function loadConfig(environment: Environment): Config {
     );
   }
   const databaseUrl = read("DATABASE_URL");
-  if (!/^sqlite:.+/.test(databaseUrl)) fault("DATABASE_URL", "sqlite:PATH, such as sqlite:./data/brikk.db");
+  const databaseFault = databaseUrlFault(databaseUrl);
+  if (databaseFault !== undefined) faults.push(`DATABASE_URL ${databaseFault}.`);
   const defaultSoftCap = usd("BRIKK_DEFAULT_SOFT_CAP_USD");
   const defaultHardCap = usd("BRIKK_DEFAULT_HARD_CAP_USD");
   if (defaultSoftCap > defaultHardCap) fault("BRIKK_DEFAULT_SOFT_CAP_USD", "at most BRIKK_DEFAULT_HARD_CAP_USD");
@@ -308,6 +315,20 @@ export function loadConfig(environment: Environment): Config {
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
+}
+
+/** The URL may hold a password, so it is never repeated. */
+function databaseUrlFault(url: string): string | undefined {
+  if (isPostgresUrl(url)) {
+    const parsed = parsePostgresUrl(url);
+    return parsed.kind === "faulty" ? parsed.fault : undefined;
+  }
+  if (/^sqlite:.+/.test(url)) return undefined;
+  const scheme = /^[a-z][a-z0-9+.-]{0,19}:/i.exec(url)?.[0];
+  return (
+    `${scheme === undefined ? "names no kind of database" : `begins with "${scheme}"`}; ` +
+    `accepted is sqlite:PATH, such as sqlite:./data/brikk.db, or ${POSTGRES_URL_FORM}`
+  );
 }
 
 /** The running process's own settings. */

@@ -5,10 +5,12 @@ import { bannerOf } from "./banner.ts";
 import { type Config, ConfigError, loadConfigFile, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
+import { isPostgresUrl } from "./lib/postgres-address.ts";
 import { needsSimulator } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
 import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { databasePathOf } from "./storage/database-path.ts";
+import { databasePlaceOf } from "./storage/database-place.ts";
 import { AlreadyRunning, type InstanceLock, lockInstance } from "./storage/instance-lock.ts";
 import { openDatabase } from "./storage/open-database.ts";
 import { createLogger, openProcessLog } from "./telemetry/log.ts";
@@ -24,13 +26,13 @@ interface Running {
   readonly app: App;
   readonly simulator: Simulator | undefined;
   readonly database: Database;
-  readonly lock: InstanceLock;
+  /** Only a SQLite file has one server; a PostgreSQL database may have many. */
+  readonly lock: InstanceLock | undefined;
 }
 
 async function start(): Promise<Running> {
   const config = loadConfigFromProcess();
-  const databasePath = databasePathOf(config.databaseUrl);
-  const lock = lockInstance(databasePath);
+  const lock = isPostgresUrl(config.databaseUrl) ? undefined : lockInstance(databasePathOf(config.databaseUrl));
   const database = await openDatabase({ url: config.databaseUrl });
   const logger = createLogger({
     level: config.logLevel,
@@ -47,7 +49,9 @@ async function start(): Promise<Running> {
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
-  process.stdout.write(`${bannerOf({ version, address, gateway, databasePath })}\n`);
+  process.stdout.write(
+    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl) })}\n`,
+  );
   return { config, gateway, app, simulator, database, lock };
 }
 
@@ -62,7 +66,7 @@ async function stop({ config, gateway, app, simulator, database, lock }: Running
   await gateway.close();
   await database.close();
   await simulator?.close();
-  lock.release();
+  lock?.release();
 }
 
 /** One clear sentence for what an operator can mend; anything else is a fault of ours and keeps its stack. */

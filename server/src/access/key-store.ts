@@ -1,7 +1,9 @@
-import { sql } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Clock } from "../lib/clock.ts";
 import { newKeyId } from "../lib/ids.ts";
 import type { Database } from "../storage/database.ts";
+import { lockTable } from "../storage/lock-table.ts";
+import type { Schema } from "../storage/schema.ts";
 import { ANONYMOUS_KEY_ID, type ApiKey, apiKeyFrom } from "./api-key.ts";
 import type { Caps } from "./caps.ts";
 import { hashSecret, newSecret, type Secret, secretPrefix } from "./secret.ts";
@@ -36,7 +38,8 @@ export interface Revocation {
 
 /**
  * Keys at rest: the cold side, for people and admins. Every change raises the table's highest revision by one, which is how
- * key rings in this and other processes see it. Throws what the database throws.
+ * key rings in this and other processes see it. Writers take turns, so that a revision is seen only after all below it; a
+ * ring that asks for what is higher misses none. Throws what the database throws.
  */
 export interface KeyStore {
   create(wanted: NewKey): Promise<CreatedKey>;
@@ -58,11 +61,16 @@ export function createKeyStore(options: {
 }): KeyStore {
   const { database, clock, onChange } = options;
   const { query } = database;
+  const change = <T>(write: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> =>
+    query.transaction().execute(async (transaction) => {
+      await lockTable(transaction, database.dialect, "api_keys");
+      return write(transaction);
+    });
   return {
     async create(wanted) {
       const secret = newSecret();
       const nowMs = clock.now();
-      const row = await query.transaction().execute(async (transaction) => {
+      const row = await change(async (transaction) => {
         const inserted = await transaction
           .insertInto("api_keys")
           .values({
@@ -119,13 +127,15 @@ export function createKeyStore(options: {
     },
 
     async revoke(keyId) {
-      const revoked = await query
-        .updateTable("api_keys")
-        .set({ status: "revoked", revoked_at_ms: clock.now(), revision: nextRevision })
-        .where("id", "=", keyId)
-        .where("status", "=", "active")
-        .returningAll()
-        .executeTakeFirst();
+      const revoked = await change((transaction) =>
+        transaction
+          .updateTable("api_keys")
+          .set({ status: "revoked", revoked_at_ms: clock.now(), revision: nextRevision })
+          .where("id", "=", keyId)
+          .where("status", "=", "active")
+          .returningAll()
+          .executeTakeFirst(),
+      );
       if (revoked !== undefined) {
         onChange?.();
         return { key: apiKeyFrom(revoked), changed: true };
@@ -135,18 +145,20 @@ export function createKeyStore(options: {
     },
 
     async ensureAnonymousKey() {
-      const inserted = await query
-        .insertInto("api_keys")
-        .values({
-          id: ANONYMOUS_KEY_ID,
-          name: "anonymous",
-          status: "active",
-          created_at_ms: clock.now(),
-          revision: nextRevision,
-        })
-        .onConflict((conflict) => conflict.column("id").doNothing())
-        .returningAll()
-        .executeTakeFirst();
+      const inserted = await change((transaction) =>
+        transaction
+          .insertInto("api_keys")
+          .values({
+            id: ANONYMOUS_KEY_ID,
+            name: "anonymous",
+            status: "active",
+            created_at_ms: clock.now(),
+            revision: nextRevision,
+          })
+          .onConflict((conflict) => conflict.column("id").doNothing())
+          .returningAll()
+          .executeTakeFirst(),
+      );
       if (inserted !== undefined) {
         onChange?.();
         return apiKeyFrom(inserted);

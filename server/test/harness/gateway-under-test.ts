@@ -7,11 +7,12 @@ import { buildApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
-import type { Row } from "../../src/storage/database.ts";
+import type { DialectName, Row } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
+import { createPostgresDatabase } from "./postgres-databases.ts";
 
-/** A gateway with everything real: a SQLite file, an HTTP port, and the simulator (or a server of the test's own) as provider. */
+/** A gateway with everything real: a database, an HTTP port, and the simulator (or a server of the test's own) as provider. */
 export interface GatewayUnderTest {
   /** http://127.0.0.1:PORT */
   readonly url: string;
@@ -26,6 +27,8 @@ export interface GatewayUnderTest {
 }
 
 export interface HarnessOptions {
+  /** A new one of the kind; without it, a SQLite file. */
+  readonly database?: DialectName;
   /** Settings on top of: a free port, the simulator as both vendors, quiet logs, a generous rate limit. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly simulator?: SimulatorOptions;
@@ -36,9 +39,10 @@ export interface HarnessOptions {
 
 export async function startGateway(options: HarnessOptions = {}): Promise<GatewayUnderTest> {
   const folder = mkdtempSync(join(tmpdir(), "brikk-test-"));
+  const postgres = options.database === "postgres" ? await createPostgresDatabase() : undefined;
   const config = loadConfig({
     PORT: "0",
-    DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`,
+    DATABASE_URL: postgres?.url ?? `sqlite:${join(folder, "brikk.db")}`,
     LOG_LEVEL: "silent",
     BRIKK_RATE_LIMIT_PER_MIN: "100000",
     BRIKK_DEFAULT_SOFT_CAP_USD: "1000",
@@ -76,6 +80,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
       await gateway.close();
       await database.close();
       await simulator.close();
+      postgres?.drop();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -137,6 +137,24 @@ test("a budget webhook asks for a secret to sign with; several are taken for rot
   }
 });
 
+test("the database may be a SQLite file or PostgreSQL; what is said of a faulty address never repeats it", () => {
+  for (const url of ["sqlite:/data/brikk.db", "postgres://u:p@h/d", "postgresql://h:5433/d?sslmode=require"])
+    assert.equal(loadConfig({ DATABASE_URL: url }).databaseUrl, url);
+  for (const url of [
+    "mysql://u:hunter2@h/d",
+    "hunter2",
+    "postgres://u:hunter2@h",
+    "postgres://u:1/hunter2@h/d",
+    "postgres:u:hunter2@h/d",
+    "sqlite:",
+  ]) {
+    const faults = faultsOf({ DATABASE_URL: url });
+    assert.equal(faults.length, 1);
+    assert.match(faults[0]!, /^DATABASE_URL .*\.$/);
+    assert.doesNotMatch(faults[0]!, /hunter2/);
+  }
+});
+
 test("a soft cap above the hard cap is refused, an equal one is not", () => {
   assert.match(faultsOf({ BRIKK_DEFAULT_SOFT_CAP_USD: "11" })[0]!, /^BRIKK_DEFAULT_SOFT_CAP_USD/);
   assert.equal(loadConfig({ BRIKK_DEFAULT_SOFT_CAP_USD: "10" }).defaultSoftCap, 10_000_000_000n);

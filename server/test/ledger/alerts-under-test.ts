@@ -119,6 +119,7 @@ export function watched(
     dialect: database.dialect,
     query: database.query,
     transact: (statements) => around(() => database.transact(statements), statements),
+    read: (statements) => around(() => database.read(statements), statements),
     all: (statement) => around(() => database.all(statement), [statement]),
     close: () => database.close(),
   };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import type { TestContext } from "node:test";
 import fc from "fast-check";
 import type { ApiKey } from "../../src/access/api-key.ts";
 import { DAY_MS } from "../../src/ledger/budgets.ts";
@@ -7,7 +7,7 @@ import { type Ledger, openLedger, type Reservation } from "../../src/ledger/ledg
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { Database } from "../../src/storage/database.ts";
 import { createTestClock, type TestClock } from "../lib/test-clock.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 import { assertSound, coded, newKey, reserve, settled } from "./ledger-fixture.ts";
 
 /** One instance of the gateway on a database: a ledger that can die without a word. */
@@ -218,18 +218,21 @@ async function interleave(
 }
 
 for (const owners of [1, 2, 3]) {
-  test(`spent + leased <= hard cap in every state, whatever ${owners} owners do, crash, return and settle in which order`, async (t) => {
-    const { database } = await scratchDatabase(t);
-    await interleave(t, database, owners, undefined);
-  });
-  test(`the same when ${owners} owners give each other up at every turn, dead or not`, async (t) => {
-    const { database } = await scratchDatabase(t);
+  onEachDatabase(
+    `spent + leased <= hard cap in every state, whatever ${owners} owners do, crash, return and settle in which order`,
+    async (t, dialect) => {
+      const { database } = await scratchDatabase(t, dialect);
+      await interleave(t, database, owners, undefined);
+    },
+  );
+  onEachDatabase(`the same when ${owners} owners give each other up at every turn, dead or not`, async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
     await interleave(t, database, owners, 0);
   });
 }
 
-test("a slice that is not used goes back, and another instance may have it", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a slice that is not used goes back, and another instance may have it", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const [one, other] = [await startInstance(database, clock), await startInstance(database, clock)];
   t.after(async () => {
@@ -245,56 +248,62 @@ test("a slice that is not used goes back, and another instance may have it", asy
   await assertSound(database);
 });
 
-test("slices shrink near the cap, so that what one instance keeps in hand cannot starve another", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const [one, other] = [await startInstance(database, clock), await startInstance(database, clock)];
-  t.after(async () => {
-    await one.ledger.close();
-    await other.ledger.close();
-  });
-  const key = newKey(100_000n);
-  let spent = 0;
-  for (let turn = 0; ; turn++) {
-    try {
-      await (await reserve([one, other][turn % 2]!.ledger, key, 1_000, clock.now())).settle(settled(1_000));
-      spent += 1_000;
-    } catch (error) {
-      assert.ok(coded("hard_cap_exceeded")(error));
-      break;
-    }
-  }
-  assert.ok(spent >= 97_000, `only ${spent} of 100000 was spent before the first refusal`);
-});
-
-test("at the end of a window what is left of its slice goes back, and what is in flight settles to it", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
-  const { ledger } = await startInstance(database, clock);
-  t.after(() => ledger.close());
-  const key = newKey(1_000n);
-  const yesterday = await reserve(ledger, key, 300, clock.now());
-  clock.advance(2_000);
-  await ledger.tick();
-  const windows = () =>
-    database.all({
-      sql: "select window_start_ms, spent_nano_usd, leased_nano_usd from budget_windows where budget_id = ? order by window_start_ms",
-      params: [`${key.id}/day`],
+onEachDatabase(
+  "slices shrink near the cap, so that what one instance keeps in hand cannot starve another",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const [one, other] = [await startInstance(database, clock), await startInstance(database, clock)];
+    t.after(async () => {
+      await one.ledger.close();
+      await other.ledger.close();
     });
-  const start = BigInt(Date.UTC(2026, 10, 23));
-  assert.deepEqual(await windows(), [{ window_start_ms: start, spent_nano_usd: 0n, leased_nano_usd: 300n }]);
-  await (await reserve(ledger, key, 1_000, clock.now())).settle(settled(40));
-  await yesterday.settle(settled(250));
-  clock.advance(3_000);
-  await ledger.tick();
-  assert.deepEqual(await windows(), [
-    { window_start_ms: start, spent_nano_usd: 250n, leased_nano_usd: 0n },
-    { window_start_ms: start + BigInt(DAY_MS), spent_nano_usd: 40n, leased_nano_usd: 0n },
-  ]);
-});
+    const key = newKey(100_000n);
+    let spent = 0;
+    for (let turn = 0; ; turn++) {
+      try {
+        await (await reserve([one, other][turn % 2]!.ledger, key, 1_000, clock.now())).settle(settled(1_000));
+        spent += 1_000;
+      } catch (error) {
+        assert.ok(coded("hard_cap_exceeded")(error));
+        break;
+      }
+    }
+    assert.ok(spent >= 97_000, `only ${spent} of 100000 was spent before the first refusal`);
+  },
+);
 
-test("the death of an instance costs its slice and no more, and is told", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase(
+  "at the end of a window what is left of its slice goes back, and what is in flight settles to it",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
+    const { ledger } = await startInstance(database, clock);
+    t.after(() => ledger.close());
+    const key = newKey(1_000n);
+    const yesterday = await reserve(ledger, key, 300, clock.now());
+    clock.advance(2_000);
+    await ledger.tick();
+    const windows = () =>
+      database.all({
+        sql: "select window_start_ms, spent_nano_usd, leased_nano_usd from budget_windows where budget_id = ? order by window_start_ms",
+        params: [`${key.id}/day`],
+      });
+    const start = BigInt(Date.UTC(2026, 10, 23));
+    assert.deepEqual(await windows(), [{ window_start_ms: start, spent_nano_usd: 0n, leased_nano_usd: 300n }]);
+    await (await reserve(ledger, key, 1_000, clock.now())).settle(settled(40));
+    await yesterday.settle(settled(250));
+    clock.advance(3_000);
+    await ledger.tick();
+    assert.deepEqual(await windows(), [
+      { window_start_ms: start, spent_nano_usd: 250n, leased_nano_usd: 0n },
+      { window_start_ms: start + BigInt(DAY_MS), spent_nano_usd: 40n, leased_nano_usd: 0n },
+    ]);
+  },
+);
+
+onEachDatabase("the death of an instance costs its slice and no more, and is told", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const dying = await startInstance(database, clock);
   const key = newKey(10_000n);
@@ -321,8 +330,8 @@ test("the death of an instance costs its slice and no more, and is told", async 
   assert.equal(day!.reserved, 0n);
 });
 
-test("a lowered cap holds at once, also for what was leased under the higher one", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a lowered cap holds at once, also for what was leased under the higher one", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const { ledger } = await startInstance(database, clock);
   t.after(() => ledger.close());

@@ -164,3 +164,12 @@ export async function sumOf(
   });
   return [row!["cost"] as bigint, row!["n"] as bigint];
 }
+
+/** Waits for what happens by itself in real time, such as a retry. Fails after ten seconds. */
+export async function eventually(holds: () => boolean): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!holds()) {
+    assert.ok(performance.now() < deadline, `it never came to pass: ${String(holds)}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}

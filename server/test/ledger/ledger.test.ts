@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { BrikkError } from "../../src/errors.ts";
 import { DAY_MS } from "../../src/ledger/budgets.ts";
 import type { Ledger, Reservation } from "../../src/ledger/ledger.ts";
@@ -7,10 +6,11 @@ import { readUsageSummary } from "../../src/ledger/usage-summary.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { type Database, type Statement, StorageUnavailable } from "../../src/storage/database.ts";
 import { createTestClock } from "../lib/test-clock.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 import {
   assertSound,
   coded,
+  eventually,
   newKey,
   openTestLedger,
   priced,
@@ -24,8 +24,8 @@ import type { ApiKey } from "../../src/access/api-key.ts";
 
 const dayOf = (ledger: Ledger, key: ApiKey) => ledger.standing(key).budgets[0]!;
 
-test("of a hundred requests at once, as many are let in as the hard cap pays for", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("of a hundred requests at once, as many are let in as the hard cap pays for", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(1_000n);
@@ -41,8 +41,8 @@ test("of a hundred requests at once, as many are let in as the hard cap pays for
   await assertSound(database);
 });
 
-test("a request waits for the database only when the slice is empty", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a request waits for the database only when the slice is empty", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(1_000_000n);
@@ -56,8 +56,8 @@ test("a request waits for the database only when the slice is empty", async (t) 
   }
 });
 
-test("many who wait for a lease share one transaction", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("many who wait for a lease share one transaction", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   let leases = 0;
   const counting: Database = {
     ...database,
@@ -75,8 +75,8 @@ test("many who wait for a lease share one transaction", async (t) => {
   await assertSound(database);
 });
 
-test("the dearest candidate is reserved, whichever stands first", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("the dearest candidate is reserved, whichever stands first", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const candidates = [priced(1n), priced(7n), priced(3n)];
@@ -85,8 +85,8 @@ test("the dearest candidate is reserved, whichever stands first", async (t) => {
   await reservation.settle(settled(0));
 });
 
-test("a refusal explains itself: the rule, its numbers, and when it resets", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a refusal explains itself: the rule, its numbers, and when it resets", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock(Date.UTC(2026, 10, 23, 12));
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(1_000_000_000n);
@@ -115,33 +115,38 @@ test("a refusal explains itself: the rule, its numbers, and when it resets", asy
   await held.settle(settled(0));
 });
 
-test("all budgets of a key apply, the tightest refuses, and a refusal sets nothing aside in the others", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock(Date.UTC(2026, 10, 23, 12));
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(1_000n, { week: { hardCap: nanoUsd(1_500n) }, month: { hardCap: nanoUsd(5_000n) } });
-  await (await reserve(ledger, key, 900, clock.now())).settle(settled(900));
-  clock.advance(DAY_MS);
-  await assert.rejects(reserve(ledger, key, 700, clock.now()), (error) => {
-    assert.ok(error instanceof BrikkError);
-    const details = error.extras.details!;
-    assert.deepEqual([details["window"], details["resets_at"]], ["week", "2026-11-30T00:00:00.000Z"]);
-    return true;
-  });
-  assert.deepEqual(
-    ledger.standing(key).budgets.map(({ window, spent, reserved, remaining }) => [window, spent, reserved, remaining]),
-    [
-      ["day", 0n, 0n, 1_000n],
-      ["week", 900n, 0n, 600n],
-      ["month", 900n, 0n, 4_100n],
-    ],
-  );
-  await (await reserve(ledger, key, 600, clock.now())).settle(settled(600));
-  await assertSound(database);
-});
+onEachDatabase(
+  "all budgets of a key apply, the tightest refuses, and a refusal sets nothing aside in the others",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock(Date.UTC(2026, 10, 23, 12));
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(1_000n, { week: { hardCap: nanoUsd(1_500n) }, month: { hardCap: nanoUsd(5_000n) } });
+    await (await reserve(ledger, key, 900, clock.now())).settle(settled(900));
+    clock.advance(DAY_MS);
+    await assert.rejects(reserve(ledger, key, 700, clock.now()), (error) => {
+      assert.ok(error instanceof BrikkError);
+      const details = error.extras.details!;
+      assert.deepEqual([details["window"], details["resets_at"]], ["week", "2026-11-30T00:00:00.000Z"]);
+      return true;
+    });
+    assert.deepEqual(
+      ledger
+        .standing(key)
+        .budgets.map(({ window, spent, reserved, remaining }) => [window, spent, reserved, remaining]),
+      [
+        ["day", 0n, 0n, 1_000n],
+        ["week", 900n, 0n, 600n],
+        ["month", 900n, 0n, 4_100n],
+      ],
+    );
+    await (await reserve(ledger, key, 600, clock.now())).settle(settled(600));
+    await assertSound(database);
+  },
+);
 
-test("a key that is capped by the month alone may spend it in a day", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a key that is capped by the month alone may spend it in a day", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, {
     clock,
@@ -154,8 +159,8 @@ test("a key that is capped by the month alone may spend it in a day", async (t) 
   await assert.rejects(reserve(ledger, key, 101, clock.now()), coded("hard_cap_exceeded"));
 });
 
-test("a cap that is set later finds what was spent before", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a cap that is set later finds what was spent before", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(10_000n);
@@ -166,83 +171,95 @@ test("a cap that is set later finds what was spent before", async (t) => {
   await assertSound(database);
 });
 
-test("when only a shorter answer fits, the answer is limited to what the rest of the budget pays for", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(1_000n);
-  const long = { outputTokens: () => 4_000, choices: 2 };
-  const reservation = await ledger.reserve(reservationRequest(key, clock.now(), 100, long));
-  assert.deepEqual([reservation.maxOutputTokens, reservation.worstCase], [450, 1_000n]);
-  await reservation.settle(settled(968));
-  // 32 are left, and two answers of 16 tokens behind one of 0 would fit exactly.
-  await assert.rejects(
-    async () => ledger.reserve(reservationRequest(key, clock.now(), 1, long)),
-    coded("hard_cap_exceeded"),
-  );
-  const last = await ledger.reserve(reservationRequest(key, clock.now(), 0, long));
-  assert.deepEqual([last.maxOutputTokens, last.worstCase], [16, 32n]);
-  await last.settle(settled(32));
-  const [row] = await database.all({
-    sql: "select clamped_max_tokens, reserved_nano_usd from usage_events where key_id = ? order by event_id limit 1",
-    params: [key.id],
-  });
-  assert.deepEqual(row, { clamped_max_tokens: 450n, reserved_nano_usd: 1_000n });
-});
+onEachDatabase(
+  "when only a shorter answer fits, the answer is limited to what the rest of the budget pays for",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(1_000n);
+    const long = { outputTokens: () => 4_000, choices: 2 };
+    const reservation = await ledger.reserve(reservationRequest(key, clock.now(), 100, long));
+    assert.deepEqual([reservation.maxOutputTokens, reservation.worstCase], [450, 1_000n]);
+    await reservation.settle(settled(968));
+    // 32 are left, and two answers of 16 tokens behind one of 0 would fit exactly.
+    await assert.rejects(
+      async () => ledger.reserve(reservationRequest(key, clock.now(), 1, long)),
+      coded("hard_cap_exceeded"),
+    );
+    const last = await ledger.reserve(reservationRequest(key, clock.now(), 0, long));
+    assert.deepEqual([last.maxOutputTokens, last.worstCase], [16, 32n]);
+    await last.settle(settled(32));
+    const [row] = await database.all({
+      sql: "select clamped_max_tokens, reserved_nano_usd from usage_events where key_id = ? order by event_id limit 1",
+      params: [key.id],
+    });
+    assert.deepEqual(row, { clamped_max_tokens: 450n, reserved_nano_usd: 1_000n });
+  },
+);
 
-test("an answer is never limited to less than 16 tokens, and one that was to be shorter anyway is not touched", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(115n);
-  const asking = (outputTokens: number) =>
-    ledger.reserve(reservationRequest(key, clock.now(), 100, { outputTokens: () => outputTokens }));
-  await assert.rejects(async () => asking(1_000), coded("hard_cap_exceeded"));
-  const short = await asking(10);
-  assert.deepEqual([short.maxOutputTokens, short.worstCase], [undefined, 110n]);
-  await short.settle(settled(110));
-});
+onEachDatabase(
+  "an answer is never limited to less than 16 tokens, and one that was to be shorter anyway is not touched",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(115n);
+    const asking = (outputTokens: number) =>
+      ledger.reserve(reservationRequest(key, clock.now(), 100, { outputTokens: () => outputTokens }));
+    await assert.rejects(async () => asking(1_000), coded("hard_cap_exceeded"));
+    const short = await asking(10);
+    assert.deepEqual([short.maxOutputTokens, short.worstCase], [undefined, 110n]);
+    await short.settle(settled(110));
+  },
+);
 
-test("the input is counted only when its bound does not fit, and then the count is what is reserved", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(1_000n);
-  const request = (inputTokens: number, counted: number) => {
-    const plain = reservationRequest(key, clock.now(), inputTokens, { counted });
-    let counts = 0;
-    return { request: { ...plain, tighten: () => ((counts += 1), plain.tighten()) }, counted: () => counts };
-  };
-  const fitting = request(900, 300);
-  const first = await ledger.reserve(fitting.request);
-  assert.deepEqual([first.worstCase, fitting.counted()], [900n, 0]);
-  await first.settle(settled(0));
-  const bounded = request(4_000, 990);
-  const second = await ledger.reserve(bounded.request);
-  assert.deepEqual([second.worstCase, second.maxOutputTokens, bounded.counted()], [990n, undefined, 1]);
-  await second.settle(settled(990));
-});
+onEachDatabase(
+  "the input is counted only when its bound does not fit, and then the count is what is reserved",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(1_000n);
+    const request = (inputTokens: number, counted: number) => {
+      const plain = reservationRequest(key, clock.now(), inputTokens, { counted });
+      let counts = 0;
+      return { request: { ...plain, tighten: () => ((counts += 1), plain.tighten()) }, counted: () => counts };
+    };
+    const fitting = request(900, 300);
+    const first = await ledger.reserve(fitting.request);
+    assert.deepEqual([first.worstCase, fitting.counted()], [900n, 0]);
+    await first.settle(settled(0));
+    const bounded = request(4_000, 990);
+    const second = await ledger.reserve(bounded.request);
+    assert.deepEqual([second.worstCase, second.maxOutputTokens, bounded.counted()], [990n, undefined, 1]);
+    await second.settle(settled(990));
+  },
+);
 
-test("cost above what was reserved is charged in full and told, and the key is over its cap until the day ends", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const overruns: [bigint, bigint][] = [];
-  const ledger = await openTestLedger(t, database, {
-    clock,
-    onOverrun: (_request, reserved, cost) => overruns.push([reserved, cost]),
-  });
-  const key = newKey(100n, { softCap: nanoUsd(50n) });
-  const { cost, standing } = await (await reserve(ledger, key, 90, clock.now())).settle(settled(150));
-  assert.equal(cost, 150n);
-  const [day] = standing.budgets;
-  assert.deepEqual([day!.spent, day!.softCapExceeded, day!.hardCapExceeded], [150n, true, true]);
-  assert.deepEqual(overruns, [[90n, 150n]]);
-  await assert.rejects(reserve(ledger, key, 1, clock.now()), coded("hard_cap_exceeded"));
-  await assertSound(database);
-});
+onEachDatabase(
+  "cost above what was reserved is charged in full and told, and the key is over its cap until the day ends",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const overruns: [bigint, bigint][] = [];
+    const ledger = await openTestLedger(t, database, {
+      clock,
+      onOverrun: (_request, reserved, cost) => overruns.push([reserved, cost]),
+    });
+    const key = newKey(100n, { softCap: nanoUsd(50n) });
+    const { cost, standing } = await (await reserve(ledger, key, 90, clock.now())).settle(settled(150));
+    assert.equal(cost, 150n);
+    const [day] = standing.budgets;
+    assert.deepEqual([day!.spent, day!.softCapExceeded, day!.hardCapExceeded], [150n, true, true]);
+    assert.deepEqual(overruns, [[90n, 150n]]);
+    await assert.rejects(reserve(ledger, key, 1, clock.now()), coded("hard_cap_exceeded"));
+    await assertSound(database);
+  },
+);
 
-test("what nobody served costs nothing, and is written down", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("what nobody served costs nothing, and is written down", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(100n);
@@ -287,49 +304,45 @@ function switchable(database: Database): { database: Database; mode: "on" | "off
 }
 
 for (const mode of ["off", "deaf"] as const) {
-  test(`while the database fails nothing may cost anything; what was in hand is settled when it is back${mode === "deaf" ? ", once, also if it had been taken" : ""}`, async (t) => {
-    const { database } = await scratchDatabase(t);
-    const storage = switchable(database);
-    const clock = createTestClock();
-    const ledger = await openTestLedger(t, storage.database, { clock });
-    const key = newKey(1_000n);
-    const held: Reservation[] = [];
-    for (const tokens of [100, 200]) held.push(await reserve(ledger, key, tokens, clock.now()));
-    t.mock.timers.enable({ apis: ["setTimeout"] });
-    storage.mode = mode;
-    let durable = false;
-    const settling = Promise.all(held.map((reservation) => reservation.settle(settled(50)))).then(
-      () => (durable = true),
-    );
-    const pass = async (until: () => boolean): Promise<void> => {
-      while (!until()) {
-        t.mock.timers.tick(250);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    };
-    await pass(() => storage.failures >= 3 && !ledger.writable);
-    assert.equal(durable, false);
-    await assert.rejects(
-      reserve(ledger, key, 1, clock.now()),
-      (error) => coded("storage_unavailable")(error) && (error as BrikkError).headers()["retry-after"] === "2",
-    );
-    // Not known to be durable, so still set aside in full.
-    assert.equal(dayOf(ledger, key).reserved, 300n);
-    storage.mode = "on";
-    await pass(() => durable);
-    await settling;
-    assert.equal(ledger.writable, true);
-    assert.deepEqual(await sumOf(database, "usage_events", key), [100n, 2n]);
-    assert.deepEqual(await sumOf(database, "usage_hourly", key), [100n, 2n]);
-    await assertSound(database);
-    const standing = await ledger.standingNow(key);
-    assert.deepEqual([standing.budgets[0]!.spent, standing.budgets[0]!.reserved], [100n, 0n]);
-    await (await reserve(ledger, key, 900, clock.now())).settle(settled(0));
-  });
+  onEachDatabase(
+    `while the database fails nothing may cost anything; what was in hand is settled when it is back${mode === "deaf" ? ", once, also if it had been taken" : ""}`,
+    async (t, dialect) => {
+      const { database } = await scratchDatabase(t, dialect);
+      const storage = switchable(database);
+      const clock = createTestClock();
+      const ledger = await openTestLedger(t, storage.database, { clock });
+      const key = newKey(1_000n);
+      const held: Reservation[] = [];
+      for (const tokens of [100, 200]) held.push(await reserve(ledger, key, tokens, clock.now()));
+      storage.mode = mode;
+      let durable = false;
+      const settling = Promise.all(held.map((reservation) => reservation.settle(settled(50)))).then(
+        () => (durable = true),
+      );
+      await eventually(() => storage.failures >= 3 && !ledger.writable);
+      assert.equal(durable, false);
+      await assert.rejects(
+        reserve(ledger, key, 1, clock.now()),
+        (error) => coded("storage_unavailable")(error) && (error as BrikkError).headers()["retry-after"] === "2",
+      );
+      // Not known to be durable, so still set aside in full.
+      assert.equal(dayOf(ledger, key).reserved, 300n);
+      storage.mode = "on";
+      await eventually(() => durable);
+      await settling;
+      assert.equal(ledger.writable, true);
+      assert.deepEqual(await sumOf(database, "usage_events", key), [100n, 2n]);
+      assert.deepEqual(await sumOf(database, "usage_hourly", key), [100n, 2n]);
+      await assertSound(database);
+      const standing = await ledger.standingNow(key);
+      assert.deepEqual([standing.budgets[0]!.spent, standing.budgets[0]!.reserved], [100n, 0n]);
+      await (await reserve(ledger, key, 900, clock.now())).settle(settled(0));
+    },
+  );
 }
 
-test("a lease whose answer was lost is given back, and never spent twice", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a lease whose answer was lost is given back, and never spent twice", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const storage = switchable(database);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, storage.database, { clock });
@@ -343,73 +356,85 @@ test("a lease whose answer was lost is given back, and never spent twice", async
   await assertSound(database);
 });
 
-test("an event that the database will not have is not called done, and its cost stays set aside", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(100n);
-  const reservation = await reserve(ledger, key, 90, clock.now());
-  await assert.rejects(reservation.settle({ ...settled(60), status: 200.5 }));
-  // The money is gone even though its row is not there.
-  assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [0n, 60n]);
-  await assert.rejects(reserve(ledger, key, 41, clock.now()), coded("hard_cap_exceeded"));
-});
+onEachDatabase(
+  "an event that the database will not have is not called done, and its cost stays set aside",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(100n);
+    const reservation = await reserve(ledger, key, 90, clock.now());
+    await assert.rejects(reservation.settle({ ...settled(60), status: 200.5 }));
+    // The money is gone even though its row is not there.
+    assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [0n, 60n]);
+    await assert.rejects(reserve(ledger, key, 41, clock.now()), coded("hard_cap_exceeded"));
+  },
+);
 
-test("at midnight UTC a new day begins: what was reserved yesterday settles there and does not count today", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(1_000n);
-  const yesterday = await reserve(ledger, key, 900, clock.now());
-  await assert.rejects(reserve(ledger, key, 200, clock.now()), coded("hard_cap_exceeded"));
-  clock.advance(1_000);
-  assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [0n, 0n]);
-  const today = await reserve(ledger, key, 1_000, clock.now());
-  const { standing } = await yesterday.settle(settled(800));
-  const [day] = standing.budgets;
-  assert.deepEqual([day!.spent, day!.reserved, day!.resetsAtMs], [0n, 1_000n, Date.UTC(2026, 10, 25)]);
-  await today.settle(settled(10));
-  assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [10n, 0n]);
-  const summary = await readUsageSummary(database, clock, key.id);
-  assert.deepEqual([summary.today.cost, summary.thisWeek.cost], [10n, 810n]);
-  await assertSound(database);
-});
+onEachDatabase(
+  "at midnight UTC a new day begins: what was reserved yesterday settles there and does not count today",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(1_000n);
+    const yesterday = await reserve(ledger, key, 900, clock.now());
+    await assert.rejects(reserve(ledger, key, 200, clock.now()), coded("hard_cap_exceeded"));
+    clock.advance(1_000);
+    assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [0n, 0n]);
+    const today = await reserve(ledger, key, 1_000, clock.now());
+    const { standing } = await yesterday.settle(settled(800));
+    const [day] = standing.budgets;
+    assert.deepEqual([day!.spent, day!.reserved, day!.resetsAtMs], [0n, 1_000n, Date.UTC(2026, 10, 25)]);
+    await today.settle(settled(10));
+    assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [10n, 0n]);
+    const summary = await readUsageSummary(database, clock, key.id);
+    assert.deepEqual([summary.today.cost, summary.thisWeek.cost], [10n, 810n]);
+    await assertSound(database);
+  },
+);
 
-test("a wall clock that is set back over midnight finds the day's budget as it was left", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(1_000n);
-  await (await reserve(ledger, key, 900, clock.now())).settle(settled(900));
-  clock.advance(2_000);
-  await (await reserve(ledger, key, 700, clock.now())).settle(settled(700));
-  clock.advance(-2_000);
-  await assert.rejects(reserve(ledger, key, 101, clock.now()), coded("hard_cap_exceeded"));
-  clock.advance(2_000);
-  await assert.rejects(reserve(ledger, key, 301, clock.now()), coded("hard_cap_exceeded"));
-  await assertSound(database);
-});
+onEachDatabase(
+  "a wall clock that is set back over midnight finds the day's budget as it was left",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(1_000n);
+    await (await reserve(ledger, key, 900, clock.now())).settle(settled(900));
+    clock.advance(2_000);
+    await (await reserve(ledger, key, 700, clock.now())).settle(settled(700));
+    clock.advance(-2_000);
+    await assert.rejects(reserve(ledger, key, 101, clock.now()), coded("hard_cap_exceeded"));
+    clock.advance(2_000);
+    await assert.rejects(reserve(ledger, key, 301, clock.now()), coded("hard_cap_exceeded"));
+    await assertSound(database);
+  },
+);
 
-test("a restart knows what was spent, and what the one before had given back is there again", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const before = await openTestLedger(t, database, { clock });
-  const [key, other] = [newKey(1_000n), newKey(1_000n)];
-  await (await reserve(before, key, 500, clock.now())).settle(settled(400));
-  clock.advance(3_600_000);
-  await (await reserve(before, key, 500, clock.now())).settle(settled(30));
-  await (await reserve(before, other, 500, clock.now())).settle(settled(7));
-  await before.close();
-  const after = await openTestLedger(t, database, { clock });
-  assert.deepEqual([dayOf(after, key).spent, dayOf(after, key).reserved, dayOf(after, other).spent], [430n, 0n, 7n]);
-  await assert.rejects(reserve(after, key, 571, clock.now()), coded("hard_cap_exceeded"));
-  await (await reserve(after, key, 570, clock.now())).settle(settled(0));
-  clock.advance(DAY_MS);
-  assert.equal(dayOf(await openTestLedger(t, database, { clock }), key).spent, 0n);
-});
+onEachDatabase(
+  "a restart knows what was spent, and what the one before had given back is there again",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const before = await openTestLedger(t, database, { clock });
+    const [key, other] = [newKey(1_000n), newKey(1_000n)];
+    await (await reserve(before, key, 500, clock.now())).settle(settled(400));
+    clock.advance(3_600_000);
+    await (await reserve(before, key, 500, clock.now())).settle(settled(30));
+    await (await reserve(before, other, 500, clock.now())).settle(settled(7));
+    await before.close();
+    const after = await openTestLedger(t, database, { clock });
+    assert.deepEqual([dayOf(after, key).spent, dayOf(after, key).reserved, dayOf(after, other).spent], [430n, 0n, 7n]);
+    await assert.rejects(reserve(after, key, 571, clock.now()), coded("hard_cap_exceeded"));
+    await (await reserve(after, key, 570, clock.now())).settle(settled(0));
+    clock.advance(DAY_MS);
+    assert.equal(dayOf(await openTestLedger(t, database, { clock }), key).spent, 0n);
+  },
+);
 
-test("what was spent before there were budget windows counts in them", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("what was spent before there were budget windows counts in them", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock(Date.UTC(2026, 10, 25, 12));
   const key = newKey(1_000n, { week: { hardCap: nanoUsd(1_000n) } });
   await database.transact(
@@ -426,22 +451,25 @@ test("what was spent before there were budget windows counts in them", async (t)
   );
 });
 
-test("a key without caps of its own has the settings' caps for the day and none for longer", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const ledger = await openTestLedger(t, database);
-  const { hardCap: _, softCap: __, ...plain } = newKey(0n);
-  assert.deepEqual(
-    ledger.standing(plain).budgets.map(({ window, softCap, hardCap }) => [window, softCap, hardCap]),
-    [
-      ["day", 5_000_000_000n, 10_000_000_000n],
-      ["week", undefined, undefined],
-      ["month", undefined, undefined],
-    ],
-  );
-});
+onEachDatabase(
+  "a key without caps of its own has the settings' caps for the day and none for longer",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const ledger = await openTestLedger(t, database);
+    const { hardCap: _, softCap: __, ...plain } = newKey(0n);
+    assert.deepEqual(
+      ledger.standing(plain).budgets.map(({ window, softCap, hardCap }) => [window, softCap, hardCap]),
+      [
+        ["day", 5_000_000_000n, 10_000_000_000n],
+        ["week", undefined, undefined],
+        ["month", undefined, undefined],
+      ],
+    );
+  },
+);
 
-test("a preview says what would become of a request and changes nothing", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a preview says what would become of a request and changes nothing", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const key = newKey(1_000n);
@@ -459,16 +487,19 @@ test("a preview says what would become of a request and changes nothing", async 
   assert.deepEqual(await state(), before);
 });
 
-test("closing the ledger waits for every settlement that was handed in, and gives every lease back", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const clock = createTestClock();
-  const ledger = await openTestLedger(t, database, { clock });
-  const key = newKey(10_000n);
-  const held = await Promise.all(Array.from({ length: 20 }, () => reserve(ledger, key, 10, clock.now())));
-  const settling = held.map((reservation) => reservation.settle(settled(10)));
-  await ledger.close();
-  assert.deepEqual(await sumOf(database, "usage_events", key), [200n, 20n]);
-  await Promise.all(settling);
-  assert.deepEqual(await database.all({ sql: "select * from leases", params: [] }), []);
-  assert.deepEqual(await database.all({ sql: "select * from lease_owners", params: [] }), []);
-});
+onEachDatabase(
+  "closing the ledger waits for every settlement that was handed in, and gives every lease back",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const ledger = await openTestLedger(t, database, { clock });
+    const key = newKey(10_000n);
+    const held = await Promise.all(Array.from({ length: 20 }, () => reserve(ledger, key, 10, clock.now())));
+    const settling = held.map((reservation) => reservation.settle(settled(10)));
+    await ledger.close();
+    assert.deepEqual(await sumOf(database, "usage_events", key), [200n, 20n]);
+    await Promise.all(settling);
+    assert.deepEqual(await database.all({ sql: "select * from leases", params: [] }), []);
+    assert.deepEqual(await database.all({ sql: "select * from lease_owners", params: [] }), []);
+  },
+);

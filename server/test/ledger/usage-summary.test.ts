@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { readUsageSummary, windowsAt } from "../../src/ledger/usage-summary.ts";
 import { createTestClock } from "../lib/test-clock.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
@@ -29,8 +29,8 @@ test("Monday begins its own week, and the Sunday before ends the last one", () =
   assert.equal(windowsAt(monday - 1).weekStartMs, monday - 7 * DAY_MS);
 });
 
-test("a key without usage has zeros", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a key without usage has zeros", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const zero = { cost: 0n, requests: 0, tokens: 0 };
   assert.deepEqual(await readUsageSummary(database, createTestClock(), "bk_none"), {
     today: zero,
@@ -39,54 +39,57 @@ test("a key without usage has zeros", async (t) => {
   });
 });
 
-test("the summary equals a sum over the hours one by one, for its key alone, wherever in the month and week now lies", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const hour = fc.record({
-    hoursAgo: fc.integer({ min: -30, max: 24 * 40 }),
-    own: fc.boolean(),
-    outcome: fc.constantFrom("completed", "truncated", "refused"),
-    requests: fc.nat(9),
-    input: fc.nat(1_000),
-    output: fc.nat(1_000),
-    cost: fc.bigInt({ min: 0n, max: 10n ** 15n }),
-  });
-  let run = 0;
-  await fc.assert(
-    fc.asyncProperty(moments, fc.array(hour, { maxLength: 25 }), async (now, hours) => {
-      const own = `bk_${++run}`;
-      const rows = hours
-        .map((entry) => ({
-          ...entry,
-          keyId: entry.own ? own : `${own}-other`,
-          startMs: Math.floor(now / HOUR_MS) * HOUR_MS - entry.hoursAgo * HOUR_MS,
-        }))
-        .filter(({ startMs }) => startMs <= now);
-      await database.transact(
-        rows.map(({ startMs, keyId, outcome, requests, input, output, cost }, index) => ({
-          sql: "insert into usage_hourly (hour_start_ms, key_id, provider, model, outcome, simulated, requests, input_tokens, output_tokens, cost_nano_usd) values (?, ?, 'p', ?, ?, 0, ?, ?, ?, ?)",
-          params: [startMs, keyId, `m-${index}`, outcome, requests, input, output, cost],
-        })),
-      );
-      const date = new Date(now);
-      const iso = (ms: number): string => new Date(ms).toISOString();
-      const daysAgo = (ms: number): number =>
-        (Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()) -
-          new Date(ms).setUTCHours(0, 0, 0, 0)) /
-        DAY_MS;
-      const sum = (within: (ms: number) => boolean) => {
-        const counted = rows.filter((row) => row.own && within(row.startMs));
-        return {
-          cost: counted.reduce((total, { cost }) => total + cost, 0n),
-          requests: counted.reduce((total, { requests }) => total + requests, 0),
-          tokens: counted.reduce((total, { input, output }) => total + input + output, 0),
+onEachDatabase(
+  "the summary equals a sum over the hours one by one, for its key alone, wherever in the month and week now lies",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const hour = fc.record({
+      hoursAgo: fc.integer({ min: -30, max: 24 * 40 }),
+      own: fc.boolean(),
+      outcome: fc.constantFrom("completed", "truncated", "refused"),
+      requests: fc.nat(9),
+      input: fc.nat(1_000),
+      output: fc.nat(1_000),
+      cost: fc.bigInt({ min: 0n, max: 10n ** 15n }),
+    });
+    let run = 0;
+    await fc.assert(
+      fc.asyncProperty(moments, fc.array(hour, { maxLength: 25 }), async (now, hours) => {
+        const own = `bk_${++run}`;
+        const rows = hours
+          .map((entry) => ({
+            ...entry,
+            keyId: entry.own ? own : `${own}-other`,
+            startMs: Math.floor(now / HOUR_MS) * HOUR_MS - entry.hoursAgo * HOUR_MS,
+          }))
+          .filter(({ startMs }) => startMs <= now);
+        await database.transact(
+          rows.map(({ startMs, keyId, outcome, requests, input, output, cost }, index) => ({
+            sql: "insert into usage_hourly (hour_start_ms, key_id, provider, model, outcome, simulated, requests, input_tokens, output_tokens, cost_nano_usd) values (?, ?, 'p', ?, ?, 0, ?, ?, ?, ?)",
+            params: [startMs, keyId, `m-${index}`, outcome, requests, input, output, cost],
+          })),
+        );
+        const date = new Date(now);
+        const iso = (ms: number): string => new Date(ms).toISOString();
+        const daysAgo = (ms: number): number =>
+          (Date.UTC(date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()) -
+            new Date(ms).setUTCHours(0, 0, 0, 0)) /
+          DAY_MS;
+        const sum = (within: (ms: number) => boolean) => {
+          const counted = rows.filter((row) => row.own && within(row.startMs));
+          return {
+            cost: counted.reduce((total, { cost }) => total + cost, 0n),
+            requests: counted.reduce((total, { requests }) => total + requests, 0),
+            tokens: counted.reduce((total, { input, output }) => total + input + output, 0),
+          };
         };
-      };
-      assert.deepEqual(await readUsageSummary(database, createTestClock(now), own), {
-        today: sum((ms) => iso(ms).slice(0, 10) === iso(now).slice(0, 10)),
-        thisWeek: sum((ms) => daysAgo(ms) < (date.getUTCDay() || 7)),
-        thisMonth: sum((ms) => iso(ms).slice(0, 7) === iso(now).slice(0, 7)),
-      });
-    }),
-    { numRuns: 100 },
-  );
-});
+        assert.deepEqual(await readUsageSummary(database, createTestClock(now), own), {
+          today: sum((ms) => iso(ms).slice(0, 10) === iso(now).slice(0, 10)),
+          thisWeek: sum((ms) => daysAgo(ms) < (date.getUTCDay() || 7)),
+          thisMonth: sum((ms) => iso(ms).slice(0, 7) === iso(now).slice(0, 7)),
+        });
+      }),
+      { numRuns: 100 },
+    );
+  },
+);

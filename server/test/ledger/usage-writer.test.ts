@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import type { TestContext } from "node:test";
 import { createBudgetStatements } from "../../src/ledger/budget-statements.ts";
 import { NO_USAGE } from "../../src/ledger/usage.ts";
 import { createUsageWriter, type UsageEvent } from "../../src/ledger/usage-writer.ts";
 import { uuidv7 } from "../../src/lib/ids.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { type Database, type Statement, StatementRejected, StorageUnavailable } from "../../src/storage/database.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
-import { oneNano } from "./ledger-fixture.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
+import { eventually, oneNano } from "./ledger-fixture.ts";
 
 const NOON = Date.UTC(2026, 10, 23, 12);
 const model = { ...oneNano, id: "m" };
@@ -80,6 +80,7 @@ function watched(database: Database, around: Around = (go) => go()): Database & 
   const watching = {
     dialect: database.dialect,
     query: database.query,
+    read: (statements: readonly Statement[]) => database.read(statements),
     transactions: 0,
     transact: (statements: readonly Statement[]) => {
       watching.transactions += 1;
@@ -142,8 +143,8 @@ async function assertRollUpsEqualEvents(database: Database): Promise<string[]> {
 }
 const idsOf = (events: readonly UsageEvent[]): string[] => events.map(({ request }) => request.requestId).sort();
 
-test("a write that has resolved is on the disk, with all its figures", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("a write that has resolved is on the disk, with all its figures", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const writer = writerOn(database);
   await writer.write(eventOf(8));
   const [row] = await database.all({ sql: "select * from usage_events", params: [] });
@@ -186,18 +187,21 @@ test("a write that has resolved is on the disk, with all its figures", async (t)
   );
 });
 
-test("a thousand writes at once are committed in a handful of transactions, and the roll-ups equal the events", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const counting = watched(database);
-  const writer = writerOn(counting);
-  const events = eventsOf(1_000);
-  await Promise.all(events.map((event) => writer.write(event)));
-  assert.ok(counting.transactions <= 5, `${counting.transactions} transactions`);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-});
+onEachDatabase(
+  "a thousand writes at once are committed in a handful of transactions, and the roll-ups equal the events",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const counting = watched(database);
+    const writer = writerOn(counting);
+    const events = eventsOf(1_000);
+    await Promise.all(events.map((event) => writer.write(event)));
+    assert.ok(counting.transactions <= 5, `${counting.transactions} transactions`);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+  },
+);
 
-test("what arrives while a commit is under way goes together in the next", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("what arrives while a commit is under way goes together in the next", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const underWay = Promise.withResolvers<void>();
   const release = Promise.withResolvers<void>();
   const slow = watched(database, async (go) => {
@@ -216,78 +220,77 @@ test("what arrives while a commit is under way goes together in the next", async
   assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
 });
 
-/** Lets the writer's wait between two tries pass without waiting. */
-async function passRetries(t: TestContext, until: () => boolean): Promise<void> {
-  while (!until()) {
-    t.mock.timers.tick(250);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
 for (const failures of [1, 4]) {
-  test(`a database that fails ${failures} times is tried again: nothing is lost or doubled, and the writer says that it is not healthy meanwhile`, async (t) => {
-    const { database } = await scratchDatabase(t);
-    let left = failures;
-    let failed = 0;
-    const broken = watched(database, async (go) => {
-      if (left === 0) return go();
-      left -= 1;
-      failed += 1;
-      throw new StorageUnavailable("disk full");
-    });
-    t.mock.timers.enable({ apis: ["setTimeout"] });
-    const writer = writerOn(broken);
-    const events = eventsOf(700);
-    let durable = 0;
-    const writes = events.map((event) => writer.write(event).then(() => (durable += 1)));
-    assert.equal(writer.healthy, true);
-    await passRetries(t, () => failed === failures);
-    await new Promise((resolve) => setImmediate(resolve));
-    assert.equal(writer.healthy, false);
-    assert.equal(durable, 0);
-    await passRetries(t, () => durable === events.length);
-    await Promise.all(writes);
-    assert.equal(writer.healthy, true);
-    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-  });
+  onEachDatabase(
+    `a database that fails ${failures} times is tried again: nothing is lost or doubled, and the writer says that it is not healthy meanwhile`,
+    async (t, dialect) => {
+      const { database } = await scratchDatabase(t, dialect);
+      let left = failures;
+      let failed = 0;
+      const broken = watched(database, async (go) => {
+        if (left === 0) return go();
+        left -= 1;
+        failed += 1;
+        throw new StorageUnavailable("disk full");
+      });
+      const writer = writerOn(broken);
+      const events = eventsOf(700);
+      let durable = 0;
+      const writes = events.map((event) => writer.write(event).then(() => (durable += 1)));
+      assert.equal(writer.healthy, true);
+      await eventually(() => failed === failures);
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.equal(writer.healthy, false);
+      assert.equal(durable, 0);
+      await eventually(() => durable === events.length);
+      await Promise.all(writes);
+      assert.equal(writer.healthy, true);
+      assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+    },
+  );
 }
 
-test("a group whose commit took effect but whose answer was lost counts once, in the events and in the roll-ups", async (t) => {
-  const { database } = await scratchDatabase(t);
-  let lost = 0;
-  const lossy = watched(database, async (go) => {
-    const rows = await go();
-    if (lost++ < 3) throw new StorageUnavailable("the answer was lost");
-    return rows;
-  });
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const writer = writerOn(lossy);
-  const events = eventsOf(60);
-  let durable = false;
-  const writes = Promise.all(events.map((event) => writer.write(event))).then(() => (durable = true));
-  await passRetries(t, () => durable);
-  await writes;
-  // The second try finds the events there.
-  assert.equal(lossy.transactions, 2);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-});
+onEachDatabase(
+  "a group whose commit took effect but whose answer was lost counts once, in the events and in the roll-ups",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    let lost = 0;
+    const lossy = watched(database, async (go) => {
+      const rows = await go();
+      if (lost++ < 3) throw new StorageUnavailable("the answer was lost");
+      return rows;
+    });
+    const writer = writerOn(lossy);
+    const events = eventsOf(60);
+    let durable = false;
+    const writes = Promise.all(events.map((event) => writer.write(event))).then(() => (durable = true));
+    await eventually(() => durable);
+    await writes;
+    // The second try finds the events there.
+    assert.equal(lossy.transactions, 2);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+  },
+);
 
-test("one event that the database will not have is told to its writer, and takes no other with it", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const writer = writerOn(database);
-  const events = eventsOf(20);
-  const poison: UsageEvent = { ...eventOf(99), finishedAtMs: 0.5 };
-  const refused = assert.rejects(writer.write(poison), StatementRejected);
-  const writes = events.map((event) => writer.write(event));
-  await refused;
-  await Promise.all(writes);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-  await writer.write(eventOf(50));
-  assert.equal(writer.healthy, true);
-});
+onEachDatabase(
+  "one event that the database will not have is told to its writer, and takes no other with it",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const writer = writerOn(database);
+    const events = eventsOf(20);
+    const poison: UsageEvent = { ...eventOf(99), finishedAtMs: 0.5 };
+    const refused = assert.rejects(writer.write(poison), StatementRejected);
+    const writes = events.map((event) => writer.write(event));
+    await refused;
+    await Promise.all(writes);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+    await writer.write(eventOf(50));
+    assert.equal(writer.healthy, true);
+  },
+);
 
-test("closing waits for everything that was handed in", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("closing waits for everything that was handed in", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const writer = writerOn(database);
   const events = eventsOf(600);
   const writes = events.map((event) => writer.write(event));
