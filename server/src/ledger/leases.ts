@@ -283,7 +283,10 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     }
     for (const row of await database.all(statements.silentOwners(ownerId, silentMs))) {
       const silent = String(row["owner_id"]);
-      for (const lost of (await database.transact(statements.writeOff(silent, silentMs))).flat()) {
+      reach("write-off-wanted");
+      const writeOffs = (await database.transact(statements.writeOff(silent, silentMs))).flat();
+      reach("written-off");
+      for (const lost of writeOffs) {
         if (lost["written_off_nano_usd"] === undefined) continue;
         options.onWrittenOff?.({
           ownerId: silent,
