@@ -9,10 +9,9 @@ import { type NanoUsd, nanoUsd } from "../../src/lib/money.ts";
 import type { Database, DialectName } from "../../src/storage/database.ts";
 import { type GatewayProcess, startGatewayProcess } from "../harness/gateway-process.ts";
 import { followBill, type ProviderBill } from "../harness/provider-bill.ts";
-import { assertSound } from "../ledger/ledger-fixture.ts";
 import { onEachDatabase, onPostgres, scratchDatabase } from "../storage/scratch.ts";
 import { crowd } from "./crowd.ts";
-import { assertEachOnce, ledgerTotal, monthOf } from "./ledger-audit.ts";
+import { assertEachOnce, assertHolds, ledgerTotal, monthOf } from "./ledger-audit.ts";
 
 const CALLERS = 300;
 /** About 1,500 answers of the simulator. */
@@ -73,7 +72,7 @@ async function capHolds(t: TestContext, dialect: DialectName, processes: number)
   assert.deepEqual(month, { spent: bill.total, leased: 0n, writtenOff: 0n });
   assert.ok(month.spent * 100n >= CAP * 97n, `only ${month.spent} of ${CAP} could be used`);
   await assertEachOnce(database, key.id, whole);
-  await assertSound(database);
+  await assertHolds(database);
   t.diagnostic(
     `${whole.length} answers, ${refusals} refusals, ${percent(month.spent, CAP)} used, ${seconds.toFixed(1)} s`,
   );
@@ -139,7 +138,7 @@ onPostgres(
     assert.equal(await ledgerTotal(database, key.id), month.spent - month.writtenOff);
     assert.ok(month.spent * 100n >= cap * 97n, `only ${month.spent} of ${cap} could be used`);
     await assertEachOnce(database, key.id, whole);
-    await assertSound(database);
+    await assertHolds(database);
     t.diagnostic(
       `${whole.length} answers, ${refusals} refusals, ${broken} broken, ${kills} kills, ${percent(month.spent, cap)} used of which ${percent(month.writtenOff, cap)} written off and ${percent(bill.total, cap)} billed`,
     );
