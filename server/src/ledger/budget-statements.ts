@@ -4,7 +4,7 @@ import type { BudgetWindow } from "../access/caps.ts";
 /**
  * The SQL that moves money between a budget window and the leases on it. Every transaction that does so
  *
- * 1. says that its owner lives (`beat`), which holds off whoever would give the owner up,
+ * 1. says that its owner lives (`beat`, or `takeTurn` where it grants or releases), which holds off whoever would give the owner up,
  * 2. makes sure that the windows' rows are there (`addWindows`),
  * 3. locks them, in one order, so that two transactions never wait for each other (`lockWindows`; SQLite has one writer),
  * 4. reads and changes them and their leases, which nobody else touches as long as the window is locked.
@@ -27,6 +27,11 @@ export interface BudgetStatements {
   release(ownerId: string, keeps: readonly WindowKeep[]): Statement[];
   /** Says that the owner lives. */
   beat(ownerId: string): Statement;
+  /**
+   * The same for the owner's transaction of that number; fails, and the transaction with it, where one of a higher number came
+   * before. So what the owner gave up waiting for cannot take effect behind what it did since.
+   */
+  takeTurn(ownerId: string, turn: number): Statement;
   /** Owners that have not been heard of for that long, by the database's own clock. Gives rows {owner_id}. */
   silentOwners(ownerId: string, silentMs: number): Statement;
   /** Counts all that an owner holds as spent, if it is still silent. Gives rows {budget_id, window_start_ms, written_off_nano_usd} of what it held. */
@@ -247,6 +252,14 @@ export function createBudgetStatements(dialect: DialectName): BudgetStatements {
       sql: `insert into lease_owners (owner_id, started_at_ms, heartbeat_at_ms) values (?, ${nowMs}, ${nowMs})
         on conflict (owner_id) do update set heartbeat_at_ms = excluded.heartbeat_at_ms`,
       params: [ownerId],
+    }),
+
+    // Nothing is not a turn: the column's constraint refuses it.
+    takeTurn: (ownerId, turn) => ({
+      sql: `insert into lease_owners (owner_id, started_at_ms, heartbeat_at_ms, turn) values (?, ${nowMs}, ${nowMs}, cast(? as bigint))
+        on conflict (owner_id) do update set heartbeat_at_ms = excluded.heartbeat_at_ms,
+          turn = case when lease_owners.turn < excluded.turn then excluded.turn end`,
+      params: [ownerId, turn],
     }),
 
     silentOwners: (ownerId, silentMs) => ({

@@ -117,6 +117,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   let roundQueued = false;
   let reachableSinceMs: number | undefined = clock.monotonicMs();
   let ticks = 0;
+  let turns = 0;
   let closed = false;
 
   const nameOf = (budgetId: string, startMs: number): string => `${budgetId}@${startMs}`;
@@ -150,7 +151,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
 
   const transact = async (list: readonly Statement[]): Promise<Row[]> => {
     try {
-      const rows = await database.transact([statements.beat(ownerId), ...list]);
+      const rows = await database.transact([statements.takeTurn(ownerId, ++turns), ...list]);
       reachableSinceMs ??= clock.monotonicMs();
       options.onTransaction?.();
       return rows.flat();

@@ -124,6 +124,8 @@ export interface LeaseOwnersTable {
   owner_id: string;
   started_at_ms: Integer;
   heartbeat_at_ms: Integer;
+  /** The number of its newest transaction on leases. */
+  turn: Integer;
 }
 
 /** What one owner holds of one budget window. */

@@ -5,7 +5,7 @@ import type { ApiKey } from "../../src/access/api-key.ts";
 import { DAY_MS } from "../../src/lib/clock.ts";
 import { type Ledger, openLedger, type Reservation } from "../../src/ledger/ledger.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
-import type { Database } from "../../src/storage/database.ts";
+import { ConstraintViolation, type Database, type Statement, StorageUnavailable } from "../../src/storage/database.ts";
 import { createTestClock, type TestClock } from "../lib/test-clock.ts";
 import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 import { assertSound, coded, newKey, reserve, settled } from "./ledger-fixture.ts";
@@ -341,5 +341,63 @@ onEachDatabase("a lowered cap holds at once, also for what was leased under the 
   await assert.rejects(reserve(ledger, lowered, 60, clock.now()), coded("hard_cap_exceeded"));
   await ledger.tick();
   await (await reserve(ledger, lowered, 50, clock.now())).settle(settled(50));
+  await assertSound(database);
+});
+
+/** A database whose next transaction is reported as failed, and takes effect only when it is let go. */
+function withStraggler(database: Database): { database: Database; holdNext(): void; letGo(): Promise<unknown> } {
+  let wanted = false;
+  let held: readonly Statement[] | undefined;
+  return {
+    database: {
+      ...database,
+      transact: async (statements) => {
+        if (!wanted) return database.transact(statements);
+        wanted = false;
+        held = statements;
+        throw new StorageUnavailable("The network is cut.");
+      },
+    },
+    holdNext: () => (wanted = true),
+    letGo: () => database.transact(held!),
+  };
+}
+
+onEachDatabase(
+  "a return that reaches the database late, after a lease that was taken since, does not undo it",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const clock = createTestClock();
+    const storage = withStraggler(database);
+    const [one, other] = [await startInstance(storage.database, clock), await startInstance(database, clock)];
+    t.after(async () => {
+      await one.ledger.close();
+      await other.ledger.close();
+    });
+    const key = newKey(1_000n);
+    await (await reserve(one.ledger, key, 100, clock.now())).settle(settled(100));
+    clock.advance(3_000);
+    storage.holdNext();
+    await one.ledger.tick();
+    const reservation = await reserve(one.ledger, key, 600, clock.now());
+    await assert.rejects(storage.letGo(), ConstraintViolation);
+    await assert.rejects(reserve(other.ledger, key, 400, clock.now()), coded("hard_cap_exceeded"));
+    await reservation.settle(settled(600));
+    await assertSound(database);
+  },
+);
+
+onEachDatabase("a lease that reaches the database late, after it was given up, is not taken", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const clock = createTestClock();
+  const storage = withStraggler(database);
+  const { ledger } = await startInstance(storage.database, clock);
+  t.after(() => ledger.close());
+  const key = newKey(1_000n);
+  storage.holdNext();
+  await assert.rejects(reserve(ledger, key, 600, clock.now()), coded("storage_unavailable"));
+  await ledger.tick();
+  await assert.rejects(storage.letGo(), ConstraintViolation);
+  await (await reserve(ledger, key, 1_000, clock.now())).settle(settled(1_000));
   await assertSound(database);
 });

@@ -22,7 +22,7 @@ interface Stage {
   readonly key: ApiKey;
   readonly secret: string;
   readonly bill: ProviderBill;
-  start(): Promise<GatewayProcess>;
+  readonly start: () => Promise<GatewayProcess>;
 }
 
 /** A database with one capped key, and both vendors. */

@@ -82,7 +82,7 @@ export async function crowd(options: CrowdOptions): Promise<CrowdResult> {
 }
 
 /** How much of the cap a refusal says is spent; the refusal must be a whole explanation, with numbers that add up. */
-export function spentShareOf({ status, headers, error }: Refused): number {
+function spentShareOf({ status, headers, error }: Refused): number {
   assert.deepEqual(
     [status, error.code, error.type, headers["x-should-retry"]],
     [402, "hard_cap_exceeded", "insufficient_quota", "false"],

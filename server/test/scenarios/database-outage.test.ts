@@ -24,7 +24,7 @@ interface Stage {
   readonly gateways: readonly GatewayProcess[];
   readonly load: SteadyLoad;
   /** Callers who come now. */
-  comers(): SteadyLoad;
+  readonly comers: () => SteadyLoad;
 }
 
 /** Two gateways on a PostgreSQL of the test's own, under load; whatever happens to it meanwhile, nothing is lost or doubled. */

@@ -54,12 +54,10 @@ export function startSteadyLoad(
       await wait(200);
     }
   };
-  let failure: unknown;
-  const running = Promise.all(Array.from({ length: callers }, (_, number) => caller(number))).catch(
-    (error: unknown) => {
-      failure = error;
-    },
-  );
+  let failure: Error | undefined;
+  const running = Promise.all(Array.from({ length: callers }, (_, number) => caller(number))).catch((error: Error) => {
+    failure = error;
+  });
   const check = (): void => {
     if (failure !== undefined) throw failure;
   };

@@ -73,6 +73,7 @@ export const budgetsAndLeases = ({ integer, strictByKey }: Columns): Migration =
       .addColumn("owner_id", "text", (column) => column.primaryKey().notNull())
       .addColumn("started_at_ms", integer, (column) => column.notNull())
       .addColumn("heartbeat_at_ms", integer, (column) => column.notNull())
+      .addColumn("turn", integer, (column) => column.notNull().defaultTo(0))
       .$call(strictByKey)
       .execute();
 
