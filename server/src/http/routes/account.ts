@@ -52,6 +52,8 @@ const keyAnswer = z
     hard_cap_usd: z.number().nullable(),
     budgets: z.array(budget),
     rate_limit_per_min: z.int(),
+    tokens_per_min: z.int().nullable().describe("null: not limited."),
+    max_concurrent_requests: z.int().nullable().describe("null: not limited."),
     created_at: z.string(),
     expires_at: z.string().nullable(),
   })
@@ -66,6 +68,8 @@ const keyAnswer = z
       hard_cap_usd: 10,
       budgets: [exampleBudget],
       rate_limit_per_min: 60,
+      tokens_per_min: null,
+      max_concurrent_requests: null,
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
     },
@@ -130,6 +134,8 @@ export function registerAccountRoutes(
         ...leadingCaps(standing),
         budgets: standing.budgets.map(shownBudget),
         rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
+        tokens_per_min: key.tokensPerMin ?? null,
+        max_concurrent_requests: key.maxConcurrentRequests ?? null,
         created_at: new Date(key.createdAtMs).toISOString(),
         expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
       };
