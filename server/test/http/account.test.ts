@@ -128,6 +128,20 @@ test("/keys/me says what the key is and never a secret", async () => {
   });
 });
 
+test("/keys/me knows what other instances spent, as /usage/me does", async () => {
+  const { id, secret } = await brikk.createKey();
+  await chat(secret);
+  await brikk.gateway.database.transact([
+    {
+      sql: "update budget_windows set spent_nano_usd = spent_nano_usd + ? where budget_id = ?",
+      params: [5_000_000_000n, `${id}/day`],
+    },
+  ]);
+  const { budgets } = await get("/keys/me", secret);
+  assert.ok((budgets as { spent_usd: number }[])[0]!.spent_usd > 5);
+  assert.deepEqual(budgets, (await get("/usage/me", secret))["budgets"]);
+});
+
 test("/keys/me shows the settings' defaults where the key has no limits of its own", async () => {
   const { secret } = await brikk.createKey();
   const {

@@ -124,7 +124,7 @@ export function registerAccountRoutes(
     },
     async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
       const key: ApiKey = request.key;
-      const standing = ledger.standing(key);
+      const standing = await ledger.standingNow(key);
       reply.headers(standingHeaders(standing));
       return {
         key_id: key.id,
