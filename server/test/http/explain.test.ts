@@ -89,6 +89,29 @@ test("embeddings are explained as well; what is neither is a bad request", async
   assert.equal((await post("/v1/explain", secret, { model: "gpt-4o-mini" })).status, 400);
 });
 
+test("a body that cannot be explained is refused by its faulty part, as where it would be served", async () => {
+  const { secret } = await brikk.createKey();
+  for (const body of [
+    {},
+    { model: "gpt-4o-mini" },
+    chat({ messages: [{ content: "x" }] }),
+    chat({ messages: [{ role: "user", content: [{ text: "x" }] }] }),
+    chat({ messages: [{ role: "user", content: 5 }] }),
+    chat({ max_tokens: 0 }),
+  ]) {
+    const [explained, served] = await Promise.all(
+      ["/v1/explain", "/v1/chat/completions"].map(async (path) => {
+        const answer = await post(path, secret, body);
+        const { error } = (await answer.json()) as { error: { message: string; param: string; details: unknown } };
+        return [answer.status, error.param, error.message, error.details];
+      }),
+    );
+    assert.deepEqual(explained, served);
+    assert.equal(explained![0], 400);
+    assert.ok(explained![1], "the part is named");
+  }
+});
+
 test("the limits are told, and a request that would come too often is said to be refused", async () => {
   const { secret } = await brikk.createKey({ rateLimitPerMin: 2, tokensPerMin: 1_000_000 });
   const limits = async () => {
