@@ -16,6 +16,7 @@ export interface Config {
   readonly databaseUrl: string;
   /** Holds a password perhaps; not to be shown. */
   readonly redisUrl: string | undefined;
+  readonly redisTimeoutMs: number;
   readonly requireAuth: boolean;
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
@@ -85,6 +86,11 @@ export const settings = [
     name: "REDIS_URL",
     fallback: undefined,
     meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+  },
+  {
+    name: "REDIS_TIMEOUT_MS",
+    fallback: "100",
+    meaning: "how long a request may wait for Redis before its limits are decided in memory",
   },
   { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
@@ -309,6 +315,7 @@ export function loadConfig(environment: Environment): Config {
     production,
     databaseUrl,
     redisUrl: redisAddress("REDIS_URL"),
+    redisTimeoutMs: wholeNumber("REDIS_TIMEOUT_MS", 10, 10_000),
     requireAuth,
     defaultSoftCap,
     defaultHardCap,

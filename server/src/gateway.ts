@@ -79,6 +79,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     // One server runs per SQLite file (see storage/instance-lock.ts).
     soleOwner: database.dialect === "sqlite",
     onGroup: (events) => metrics.ledgerGroup.observe(events),
+    onTransaction: () => metrics.leaseTransactions.inc(),
     onCommitted: (standing) => budgetAlerts.observe(standing),
     onOverrun: ({ requestId, key }, reserved, cost) => {
       metrics.overruns.inc();
@@ -165,6 +166,7 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
   return openSharedRateLimiter({
     settings,
     url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
     clock,
     onDown: (error) => {
       metrics.rateLimitsDegraded.set(1);

@@ -24,6 +24,7 @@ interface Running {
   readonly config: Config;
   readonly gateway: Gateway;
   readonly app: App;
+  readonly address: string;
   readonly simulator: Simulator | undefined;
   readonly database: Database;
   /** Only a SQLite file has one server; a PostgreSQL database may have many. */
@@ -49,11 +50,10 @@ async function start(): Promise<Running> {
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
-  process.stdout.write(
-    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl) })}\n`,
-  );
-  return { config, gateway, app, simulator, database, lock };
+  return { config, gateway, app, address, simulator, database, lock };
 }
+
+const SILENT_CONNECTIONS_MS = 2_000;
 
 /** No new request; streams in hand finish within the bound; the ledger is committed; then the rest. */
 async function stop({ config, gateway, app, simulator, database, lock }: Running): Promise<void> {
@@ -62,7 +62,10 @@ async function stop({ config, gateway, app, simulator, database, lock }: Running
   );
   const drained = gateway.inFlight.drain(config.drainTimeoutMs);
   await drained;
+  // What has not said a word since it connected is not idle to every Node, and would be waited for.
+  const cut = setTimeout(() => app.server.closeAllConnections(), SILENT_CONNECTIONS_MS);
   await app.close();
+  clearTimeout(cut);
   await gateway.close();
   await database.close();
   await simulator?.close();
@@ -114,6 +117,11 @@ try {
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
   process.on("SIGHUP", () => reloadPrices(running));
+  // Last: whoever reads it may send a signal at once.
+  const { address, gateway, config } = running;
+  process.stdout.write(
+    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl) })}\n`,
+  );
 } catch (error) {
   process.stderr.write(`${explainStart(error)}\n`);
   process.exit(1);

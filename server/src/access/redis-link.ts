@@ -1,9 +1,9 @@
 import { Redis } from "ioredis";
 import { redisScripts, type ScriptedRedis } from "./redis-limit-counts.ts";
 
-/** A command that takes longer is given up: the limit can be decided without it. */
-const COMMAND_TIMEOUT_MS = 100;
-const START_TIMEOUT_MS = 1_000;
+const CONNECT_TIMEOUT_MS = 1_000;
+/** A server that hangs does not close its end either. */
+const DISCONNECT_TIMEOUT_MS = 100;
 const PROBE_INTERVAL_MS = 500;
 const MAX_PROBE_INTERVAL_MS = 30_000;
 /** Up for less than this, it may be about to fail again. */
@@ -14,7 +14,7 @@ const BUSY_THREAD_MS = 20;
 /**
  * A connection that is either up or down:
  *
- *   up   -> the first command that fails or takes longer than 100 ms, or a connection that cannot be made -> down
+ *   up   -> the first command that fails or takes longer than its timeout, or a connection that cannot be made -> down
  *   down -> nothing is asked; a probe in the background every half second (less often when it was up only shortly) -> up
  *
  * So while the server is down nobody waits for it.
@@ -22,25 +22,27 @@ const BUSY_THREAD_MS = 20;
 export interface RedisLink {
   readonly client: ScriptedRedis;
   readonly up: boolean;
-  /** Rejects at once when the link is down, and within about 100 ms when the server does not answer. */
+  /** Rejects at once when the link is down, and within about the timeout when the server does not answer. */
   ask<Answer>(work: () => Promise<Answer>): Promise<Answer>;
   close(): Promise<void>;
 }
 
 export interface RedisLinkOptions {
   readonly url: string;
+  /** A command that takes longer is given up: the limit can be decided without it. */
+  readonly timeoutMs: number;
   readonly probe: (client: ScriptedRedis) => Promise<unknown>;
   /** Once on the way down, and once on the way back. */
   readonly onDown: (error: unknown) => void;
   readonly onUp: () => void;
 }
 
-/** Resolves when the first attempt to reach the server has succeeded or failed, within a second. Never rejects. */
-export async function openRedisLink({ url, probe, onDown, onUp }: RedisLinkOptions): Promise<RedisLink> {
+/** Resolves when the first attempt to reach the server has succeeded or failed, within a few seconds. Never rejects. */
+export async function openRedisLink({ url, timeoutMs, probe, onDown, onUp }: RedisLinkOptions): Promise<RedisLink> {
   const client = new Redis(url, {
     lazyConnect: true,
-    connectTimeout: START_TIMEOUT_MS,
-    disconnectTimeout: COMMAND_TIMEOUT_MS,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     retryStrategy: (attempts) => Math.min(50 * 2 ** attempts, PROBE_INTERVAL_MS),
     // What cannot be sent now is decided in memory now; sent later it would count what was never asked.
     enableOfflineQueue: false,
@@ -83,19 +85,17 @@ export async function openRedisLink({ url, probe, onDown, onUp }: RedisLinkOptio
   }
 
   function tryAgain(): void {
-    probeWithin(COMMAND_TIMEOUT_MS).then(goUp, (error: unknown) => {
+    within(timeoutMs, probe(client)).then(goUp, (error: unknown) => {
       if (state === "closed") return;
       if (error instanceof RedisTimeout) reconnect();
       probeTimer = setTimeout(tryAgain, probeIntervalMs).unref();
     });
   }
 
-  const probeWithin = (timeoutMs: number): Promise<unknown> => within(timeoutMs, probe(client));
-
   client.on("error", goDown);
   try {
-    await within(START_TIMEOUT_MS, client.connect());
-    await probeWithin(START_TIMEOUT_MS);
+    await within(CONNECT_TIMEOUT_MS + timeoutMs, client.connect());
+    await within(CONNECT_TIMEOUT_MS + timeoutMs, probe(client));
     goUp();
   } catch (error) {
     goDown(error);
@@ -109,7 +109,7 @@ export async function openRedisLink({ url, probe, onDown, onUp }: RedisLinkOptio
     async ask(work) {
       if (state !== "up") throw new Error("Redis is not asked while it is down.");
       try {
-        return await within(COMMAND_TIMEOUT_MS, work());
+        return await within(timeoutMs, work());
       } catch (error) {
         goDown(error);
         throw error;
@@ -120,7 +120,7 @@ export async function openRedisLink({ url, probe, onDown, onUp }: RedisLinkOptio
       state = "closed";
       clearTimeout(probeTimer);
       // Answered in order, so what was asked before has arrived.
-      if (wasUp) await within(COMMAND_TIMEOUT_MS, probe(client)).catch(() => undefined);
+      if (wasUp) await within(timeoutMs, probe(client)).catch(() => undefined);
       client.disconnect();
     },
   };

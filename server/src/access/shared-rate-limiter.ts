@@ -13,6 +13,8 @@ export interface SharedRateLimiterOptions {
   readonly settings: RateLimitSettings;
   /** redis:// or rediss:// */
   readonly url: string;
+  /** How long a decision may wait for Redis before it is taken in memory. */
+  readonly timeoutMs: number;
   readonly clock: Clock;
   readonly maxKeys?: number;
   /** Once on the way down, and once on the way back. */
@@ -39,7 +41,7 @@ interface Slot {
  * A slot in Redis lives for a minute and is renewed while it is held, so those of a killed instance come free by themselves.
  */
 export async function openSharedRateLimiter(options: SharedRateLimiterOptions): Promise<RateLimiter> {
-  const { settings, url, onDown, onUp } = options;
+  const { settings, url, timeoutMs, onDown, onUp } = options;
   const memory = createLimitCounts(options);
   const held = new Set<Slot>();
   /** Given back, and Redis may not know of it. */
@@ -49,6 +51,7 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
 
   const link = await openRedisLink({
     url,
+    timeoutMs,
     probe: (client) => createRedisLimitCounts(client, options.redisNowMs).probe(),
     onDown,
     onUp: () => {

@@ -1,5 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Clock } from "../lib/clock.ts";
+import { reach } from "../lib/fault-point.ts";
 import { uuidv7 } from "../lib/ids.ts";
 import { formatUsd } from "../lib/money.ts";
 import { type Database, type Statement, StorageUnavailable } from "../storage/database.ts";
@@ -72,7 +73,9 @@ export function createBudgetAlerts(options: BudgetAlertsOptions): BudgetAlerts {
   async function commit(group: readonly BudgetAlert[]): Promise<void> {
     const statements = group.map((alert) => insertionOf(alert, outbox === undefined ? null : alert.createdAtMs));
     try {
+      reach("alert-wanted");
       const results = await database.transact(statements);
+      reach("alert-written");
       group.forEach((alert, index) => {
         waiting.delete(alert);
         // Another one's id: another instance, or this one before a restart, made the row and said so.

@@ -68,6 +68,8 @@ export interface LeasesOptions {
   readonly soleOwner: boolean;
   /** An owner that was not heard of for so long is written off. */
   readonly silentAfterMs?: number;
+  /** Told of every transaction that leased or gave back. */
+  readonly onTransaction?: () => void;
   readonly onWrittenOff?: (writeOff: WriteOff) => void;
   /** Told when upkeep failed; it is tried again. */
   readonly onUpkeepFailed?: (error: unknown) => void;
@@ -150,6 +152,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     try {
       const rows = await database.transact([statements.beat(ownerId), ...list]);
       reachableSinceMs ??= clock.monotonicMs();
+      options.onTransaction?.();
       return rows.flat();
     } catch (error) {
       reachableSinceMs = undefined;
@@ -280,7 +283,10 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     }
     for (const row of await database.all(statements.silentOwners(ownerId, silentMs))) {
       const silent = String(row["owner_id"]);
-      for (const lost of (await database.transact(statements.writeOff(silent, silentMs))).flat()) {
+      reach("write-off-wanted");
+      const writeOffs = (await database.transact(statements.writeOff(silent, silentMs))).flat();
+      reach("written-off");
+      for (const lost of writeOffs) {
         if (lost["written_off_nano_usd"] === undefined) continue;
         options.onWrittenOff?.({
           ownerId: silent,

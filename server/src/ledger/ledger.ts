@@ -132,7 +132,10 @@ export interface LedgerOptions {
   readonly onCommitted?: (standing: WindowStanding) => void;
   /** A request cost more than was set aside for it. */
   readonly onOverrun?: (request: LedgerRequest, reserved: NanoUsd, cost: NanoUsd) => void;
+  /** Told of every committed group of usage events. */
   readonly onGroup?: (events: number) => void;
+  /** Told of every transaction that leased or gave back. */
+  readonly onTransaction?: () => void;
   readonly onWrittenOff?: (writeOff: WriteOff) => void;
   readonly onUpkeepFailed?: (error: unknown) => void;
 }

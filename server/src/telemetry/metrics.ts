@@ -16,6 +16,7 @@ export interface Metrics {
   readonly fallbacks: Counter<"provider" | "model">;
   readonly inFlight: Gauge;
   readonly ledgerGroup: Histogram;
+  readonly leaseTransactions: Counter;
   readonly overruns: Counter;
   readonly writtenOffUsd: Counter;
   readonly budgetAlerts: Counter<"alert" | "window">;
@@ -85,6 +86,11 @@ export function createMetrics(): Metrics {
       name: "brikk_ledger_group_events",
       help: "Usage events in one database transaction.",
       buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500],
+      registers,
+    }),
+    leaseTransactions: new Counter({
+      name: "brikk_lease_transactions_total",
+      help: "Database transactions that leased from budgets, gave back, or said that this instance lives.",
       registers,
     }),
     overruns: new Counter({

@@ -51,6 +51,7 @@ const places: readonly Place[] = [
       const limiter = await openSharedRateLimiter({
         settings,
         url: redis.url,
+        timeoutMs: 10_000,
         clock,
         redisNowMs: () => clock.now(),
         onDown: (error) => assert.fail(`Redis went down: ${String(error)}`),

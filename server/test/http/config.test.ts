@@ -35,6 +35,7 @@ test("without any setting the defaults of the documentation hold, frozen", () =>
   assert.equal(config.rateLimitPerMin, 60);
   assert.equal(config.anonymousRateLimitPerMin, 30);
   assert.equal(config.redisUrl, undefined);
+  assert.equal(config.redisTimeoutMs, 100);
   assert.equal(config.providerTimeoutMs, 30_000);
   assert.deepEqual(
     [config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs],
@@ -61,6 +62,7 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
   BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
   REDIS_URL: "redis://:hunter2@host/x",
+  REDIS_TIMEOUT_MS: "1",
   BRIKK_RATE_LIMIT_PER_MIN: "0",
   BRIKK_BUDGET_WEBHOOK_URL: "ftp://hooks.example/token",
   BRIKK_BUDGET_WEBHOOK_SECRET: "whsec_too-short",
