@@ -288,8 +288,10 @@ const REFUSED = {
 function describe(account: BudgetAccount): BudgetStanding {
   const { budget, spent, leased, slice, reserved, endMs } = account;
   const { softCap, hardCap, window } = budget;
-  // What this process has leased and not reserved is there for the next request.
-  const aside = (leased > slice ? leased - slice : 0n) + reserved;
+  // What this process has leased and not reserved is there for the next request. The database may have counted a reservation as
+  // spent already whose commit this process has not heard of; that is in `spent`, and in `reserved` for a moment more.
+  const taken = leased - slice + reserved;
+  const aside = taken > 0n ? taken : 0n;
   return {
     window,
     spent: nanoUsd(spent),

@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { after, test } from "node:test";
 import type { FastifyInstance, RouteOptions } from "fastify";
 import { createKeyStore } from "../../src/access/key-store.ts";
+import { ZERO_USD } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 interface Route {
@@ -123,6 +124,22 @@ test("every call of a provider has its usage event, whatever the route; and only
       .map((path) => `POST ${path}`)
       .sort(),
   );
+});
+
+test("no way in escapes the budget: with a hard cap of 0 no provider is asked, whatever the route, and what would ask one is refused with 402", async () => {
+  const { secret } = await strict.createKey({ hardCap: ZERO_USD, softCap: ZERO_USD });
+  const asked = (): number =>
+    Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
+  const before = asked();
+  for (const route of routes.filter((one) => !isOpen(one))) {
+    const response = await call(route, { authorization: `Bearer ${secret}` });
+    const name = `${route.method} ${route.path}`;
+    assert.equal(asked(), before, `${name} asks a provider that nothing was reserved for`);
+    const text = await response.text();
+    if (!(route.path in BODIES) || route.method !== "POST" || CALLS_NOBODY.has(route.path)) continue;
+    const { error } = JSON.parse(text) as { error?: { code: string } };
+    assert.deepEqual([response.status, error?.code], [402, "hard_cap_exceeded"], name);
+  }
 });
 
 test("every route behind the door counts against the key's limit, and the refusal says so in its headers", async () => {

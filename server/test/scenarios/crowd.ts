@@ -18,13 +18,13 @@ export interface CrowdOptions {
   readonly secret: string;
   /** Where a caller finds its gateway at the moment. */
   readonly urlOf: (caller: number) => string;
+  /** How long an answer a question allows; one that does not say reserves a hundred times its cost. */
+  readonly maxTokensOf: (turn: number) => number | undefined;
   /** How long a caller thinks between two questions. */
   readonly pauseMs?: number;
   /** A caller goes on until it was refused for so long in a row, or a refusal says that so much of the cap is spent. */
   readonly patienceMs: number;
   readonly enough: number;
-  /** Refusals for other reasons than the cap that may be met. */
-  readonly tolerate?: (refused: Refused) => boolean;
 }
 
 /**
@@ -32,7 +32,7 @@ export interface CrowdOptions {
  * refusal on the way must explain itself.
  */
 export async function crowd(options: CrowdOptions): Promise<CrowdResult> {
-  const { callers, secret, urlOf, pauseMs = 0, patienceMs, enough, tolerate } = options;
+  const { callers, secret, urlOf, maxTokensOf, pauseMs = 0, patienceMs, enough } = options;
   const agent = new Agent({ connections: callers, pipelining: 1 });
   const whole: Whole[] = [];
   let refusals = 0;
@@ -42,12 +42,12 @@ export async function crowd(options: CrowdOptions): Promise<CrowdResult> {
     let refusedSince: number | undefined;
     for (;;) {
       const turn = asked++;
+      const maxTokens = maxTokensOf(turn);
       const reply = await ask(agent, urlOf(number), secret, {
         model: MODELS[turn % 2]!,
         stream: turn % 4 < 2,
         content: `Question ${turn}: why is the sea salty?`,
-        // Some do not say how long the answer may be, and reserve a hundred times its cost.
-        ...(turn % 5 > 0 && { maxTokens: 128 }),
+        ...(maxTokens !== undefined && { maxTokens }),
       });
       switch (reply.kind) {
         case "whole":
@@ -56,11 +56,6 @@ export async function crowd(options: CrowdOptions): Promise<CrowdResult> {
           if (pauseMs > 0) await wait(pauseMs * (0.5 + Math.random()));
           break;
         case "refused": {
-          if (tolerate?.(reply)) {
-            broken += 1;
-            await wait(100 + Math.random() * 100);
-            break;
-          }
           refusals += 1;
           const share = spentShareOf(reply);
           refusedSince ??= performance.now();
@@ -71,7 +66,7 @@ export async function crowd(options: CrowdOptions): Promise<CrowdResult> {
         case "cut":
         case "gone":
           broken += 1;
-          await wait(50 + Math.random() * 50);
+          await wait(150 + Math.random() * 150);
           break;
         default:
           reply satisfies never;

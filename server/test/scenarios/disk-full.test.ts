@@ -6,18 +6,16 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startSimulator } from "@brikk/simulator";
-import { Agent, request } from "undici";
+import { request } from "undici";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
-import { ask, MODELS } from "../harness/callers.ts";
 import { startGatewayProcess } from "../harness/gateway-process.ts";
 import { followBill } from "../harness/provider-bill.ts";
-import { assertSound } from "../ledger/ledger-fixture.ts";
-import { assertEachOnce, ledgerTotal, monthOf, type Whole } from "./ledger-audit.ts";
+import { assertEachOnce, assertHolds, ledgerTotal, monthOf } from "./ledger-audit.ts";
+import { startSteadyLoad } from "./steady-load.ts";
 
-const CALLERS = 24;
 const DISK_MB = 8;
 
 /** A disk of a few MB that ends with the test; undefined where this user may not mount one. */
@@ -74,46 +72,14 @@ test("a full disk costs nothing but time: 503 while it is full, nothing lost or 
   });
   const gateway = await startGatewayProcess(t, { databaseUrl, simulator });
 
-  const agent = new Agent({ connections: CALLERS });
-  t.after(() => agent.destroy());
-  const whole: Whole[] = [];
-  let unavailable = 0;
-  let asked = 0;
-  let stop = false;
-  const caller = async (): Promise<void> => {
-    while (!stop) {
-      const turn = asked++;
-      const reply = await ask(agent, gateway.url, secret, {
-        model: MODELS[turn % 2]!,
-        stream: turn % 4 < 2,
-        content: `Question ${turn}`,
-        maxTokens: 64,
-      });
-      if (reply.kind === "whole") whole.push(reply);
-      else {
-        assert.ok(reply.kind === "refused", JSON.stringify(reply));
-        assert.deepEqual([reply.status, reply.error.code], [503, "storage_unavailable"], JSON.stringify(reply.error));
-        assert.ok(Number(reply.headers["retry-after"]) >= 1);
-        unavailable += 1;
-        await wait(100);
-      }
-    }
-  };
-  const until = async (what: string, reached: () => boolean): Promise<void> => {
-    const endMs = performance.now() + 30_000;
-    while (!reached()) {
-      assert.ok(performance.now() < endMs, `${what} does not come`);
-      await wait(20);
-    }
-  };
-  const callers = Promise.all(Array.from({ length: CALLERS }, caller));
-
-  await until("the first answers", () => whole.length >= 100);
+  const load = startSteadyLoad(t, { callers: 24, secret, urlOf: () => gateway.url });
+  const { whole } = load;
+  await load.until("the first answers", () => whole.length >= 100);
   const filler = fillUp(join(disk, "filler"));
   // The log that is written before the database has room of its own for a while.
-  await until("the refusals of a full disk", () => {
+  await load.until("the refusals of a full disk", () => {
     filler.again();
-    return unavailable >= 100;
+    return load.unavailable >= 100;
   });
   await wait(500);
   const wholeWhileFull = whole.length;
@@ -123,14 +89,13 @@ test("a full disk costs nothing but time: 503 while it is full, nothing lost or 
   assert.equal(ready.statusCode, 503);
   await ready.body.dump();
   filler.free();
-  await until("answers after the disk had room again", () => whole.length >= wholeWhileFull + 200);
-  stop = true;
-  await callers;
+  await load.until("answers after the disk had room again", () => whole.length >= wholeWhileFull + 200);
+  await load.stop();
   assert.equal(await gateway.kill("SIGTERM"), 0, gateway.said());
 
   await assertEachOnce(database, key.id, whole);
-  await assertSound(database);
+  await assertHolds(database);
   assert.equal(await ledgerTotal(database, key.id), bill.total, "the ledger is not what the providers billed");
   assert.deepEqual(await monthOf(database, key.id), { spent: bill.total, leased: 0n, writtenOff: 0n });
-  t.diagnostic(`${whole.length} answers, ${unavailable} refusals`);
+  t.diagnostic(`${whole.length} answers, ${load.unavailable} refusals`);
 });

@@ -12,9 +12,8 @@ import type { Database, DialectName } from "../../src/storage/database.ts";
 import { ask, MODELS } from "../harness/callers.ts";
 import { type GatewayProcess, startGatewayProcess } from "../harness/gateway-process.ts";
 import { followBill, type ProviderBill } from "../harness/provider-bill.ts";
-import { assertSound } from "../ledger/ledger-fixture.ts";
 import { onEachDatabase, runChild, type ScratchDatabase, scratchDatabase, sourceUrl } from "../storage/scratch.ts";
-import { assertEachOnce, monthOf, type Whole } from "./ledger-audit.ts";
+import { assertEachOnce, assertHolds, monthOf, type Whole } from "./ledger-audit.ts";
 
 const PRELOAD = new URL("../harness/kill-at-fault-point.ts", import.meta.url);
 const CALLERS = 8;
@@ -120,7 +119,7 @@ async function liveAndDie(
 
 /** What must be true once the dead are missed. */
 async function verify(database: Database, { killAt, key, whole, bill }: Life): Promise<void> {
-  await assertSound(database);
+  await assertHolds(database);
   await assertEachOnce(database, key.id, whole);
   const { spent, leased } = await monthOf(database, key.id);
   assert.equal(leased, 0n, `${killAt}: a lease is stuck`);

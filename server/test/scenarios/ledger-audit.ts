@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { verifyLedger } from "../../src/ledger/verify-ledger.ts";
 import type { Database } from "../../src/storage/database.ts";
 import type { Reply } from "../harness/callers.ts";
+import { assertSound } from "../ledger/ledger-fixture.ts";
 
 export type Whole = Extract<Reply, { kind: "whole" }>;
 
@@ -19,6 +21,13 @@ export async function monthOf(database: Database, keyId: string): Promise<Window
   });
   const of = (column: string): bigint => (row?.[column] ?? 0n) as bigint;
   return { spent: of("spent_nano_usd"), leased: of("leased_nano_usd"), writtenOff: of("written_off_nano_usd") };
+}
+
+/** The ledger's invariants hold, by the tests' own reckoning and by `brikk ledger verify`. */
+export async function assertHolds(database: Database): Promise<void> {
+  await assertSound(database);
+  const { faults } = await verifyLedger(database);
+  assert.deepEqual(faults, []);
 }
 
 /** The cost of a key's events and of its roll-ups, which must be the same. */

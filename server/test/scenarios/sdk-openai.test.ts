@@ -333,6 +333,23 @@ test("402: a request that does not fit in the hard cap is refused with the rule 
   assert.equal(brikk.simulator.served.totals().openai.requests, before);
 });
 
+test("402 is not tried again by the SDK's own retries, plain or streamed", async () => {
+  const poor = await brikk.createKey({ softCap: nanoUsd(1_000n), hardCap: nanoUsd(1_000n) });
+  const retrying = new OpenAI({ baseURL: `${brikk.url}/v1`, apiKey: poor.secret });
+  for (const stream of [false, true]) {
+    const error = await errorOf(() => retrying.chat.completions.create({ ...question, stream }));
+    assert.deepEqual([error.status, error.code], [402, "hard_cap_exceeded"]);
+  }
+  const rows = (await brikk.events()).filter((row) => row["key_id"] === poor.id);
+  assert.deepEqual(
+    rows.map((row) => [row["outcome"], row["status"]]),
+    [
+      ["refused", 402n],
+      ["refused", 402n],
+    ],
+  );
+});
+
 test("404: a model that nobody offers is a NotFoundError", async () => {
   const error = await errorOf(() => client.chat.completions.create({ ...question, model: "no-such-model" }));
   assert.ok(error instanceof NotFoundError);
