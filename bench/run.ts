@@ -24,6 +24,7 @@ import {
   resultsPage,
 } from "./results-page.ts";
 import { plain, streamed } from "./workload.ts";
+import { launchPostgres } from "../server/test/harness/postgres-server.ts";
 
 /**
  * npm run bench [-- --rounds 5]       all gateways in turn, round after round; writes bench/results.md
@@ -121,7 +122,10 @@ async function compare(
   }
   const brikk = gateways.find(({ name }) => name === "Brikk")!;
   say("Counting Brikk's transactions ...");
-  const ledger = await measureLedger(generator, brikk, "SQLite");
+  const ledger = [
+    ...(await measureLedger(generator, brikk, "SQLite")),
+    ...(await measurePostgres(generator, surroundings)),
+  ];
   for (const [index, gateway] of gateways.entries()) {
     results[index]!.memory = readMemory(gateway.pid);
     await gateway.stop();
@@ -157,6 +161,20 @@ async function measureLedger(
   return rows;
 }
 
+/** The same on PostgreSQL, whose server runs beside everything else; its own CPU is not in the figures. */
+async function measurePostgres(generator: ChildProcess, surroundings: Surroundings): Promise<Results["ledger"]> {
+  const server = await launchPostgres();
+  try {
+    const gateway = await startBrikk(surroundings, { databaseUrl: server.url });
+    await warmUp(generator, gateway);
+    const rows = await measureLedger(generator, gateway, "PostgreSQL, without fsync");
+    await gateway.stop();
+    return rows;
+  } finally {
+    await server.close();
+  }
+}
+
 async function ledgerCounts(port: number): Promise<{ usage: number; leases: number }> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
   const read = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1] ?? 0);
@@ -167,7 +185,9 @@ async function ledgerCounts(port: number): Promise<{ usage: number; leases: numb
 async function profileBrikk(generator: ChildProcess, surroundings: Surroundings): Promise<Results["profile"]> {
   const folder = join(surroundings.folder, "profiles");
   say("Profiling Brikk ...");
-  const gateway = await startBrikk(surroundings, ["--cpu-prof", "--cpu-prof-interval=250", `--cpu-prof-dir=${folder}`]);
+  const gateway = await startBrikk(surroundings, {
+    nodeFlags: ["--cpu-prof", "--cpu-prof-interval=250", `--cpu-prof-dir=${folder}`],
+  });
   await warmUp(generator, gateway);
   const load = async (shape: LoadShape): Promise<{ measured: Measurement; fromUs: number; toUs: number }> => {
     const fromUs = profileClockUs();

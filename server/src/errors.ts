@@ -191,6 +191,8 @@ export class BrikkError extends Error {
   headers(): Record<string, string> {
     const headers: Record<string, string> = {};
     if (!this.retryable) headers["x-should-retry"] = "false";
+    // Due on every 401 (RFC 9110 §15.5.2).
+    if (this.status === 401) headers["www-authenticate"] = "Bearer";
     const waitMs = this.extras.retryAfterMs ?? (this.status === 503 ? 1_000 : undefined);
     if (waitMs !== undefined && this.retryable) headers["retry-after"] = String(Math.max(1, Math.ceil(waitMs / 1_000)));
     if (waitMs !== undefined && this.code === "rate_limit_exceeded") {

@@ -23,13 +23,13 @@ export type CapsChoice =
 /**
  * The caps that hold for a key. The day has the key's own, else the defaults; the week and the month have what was given. A
  * key with a hard cap of its own for the week or the month and none for the day is held to that one alone, so the defaults,
- * which would stop it sooner, do not apply.
+ * which would stop it sooner, do not apply. A default soft cap is never above the hard cap: less was meant by a lower one.
  */
 export function effectiveCaps(caps: KeyCaps, defaults: Required<Caps>): Readonly<Record<BudgetWindow, Caps>> {
   const cappedElsewhere = caps.week?.hardCap !== undefined || caps.month?.hardCap !== undefined;
   const standIn: Caps = caps.hardCap === undefined && cappedElsewhere ? {} : defaults;
-  const softCap = caps.softCap ?? standIn.softCap;
   const hardCap = caps.hardCap ?? standIn.hardCap;
+  const softCap = caps.softCap ?? lowerOf(standIn.softCap, hardCap);
   return {
     day: { ...(softCap !== undefined && { softCap }), ...(hardCap !== undefined && { hardCap }) },
     week: caps.week ?? {},
@@ -37,16 +37,12 @@ export function effectiveCaps(caps: KeyCaps, defaults: Required<Caps>): Readonly
   };
 }
 
-/**
- * Fits the caps asked for to the defaults. A hard cap under the default soft cap brings the soft cap down with it, because
- * less was meant; a soft cap over the hard cap that would hold is a contradiction, because more is never given unasked.
- */
+const lowerOf = (softCap: NanoUsd | undefined, hardCap: NanoUsd | undefined): NanoUsd | undefined =>
+  softCap !== undefined && hardCap !== undefined && hardCap < softCap ? hardCap : softCap;
+
+/** Fits the caps asked for to the defaults. A soft cap over the hard cap that would hold is a contradiction: more is never given unasked. */
 export function chooseCaps(asked: KeyCaps, defaults: Required<Caps>): CapsChoice {
-  const caps: KeyCaps =
-    asked.softCap === undefined && asked.hardCap !== undefined && asked.hardCap < defaults.softCap
-      ? { ...asked, softCap: asked.hardCap }
-      : asked;
-  const effective = effectiveCaps(caps, defaults);
+  const effective = effectiveCaps(asked, defaults);
   for (const window of BUDGET_WINDOWS) {
     const { softCap, hardCap } = effective[window];
     if (softCap === undefined || hardCap === undefined || softCap <= hardCap) continue;
@@ -59,5 +55,5 @@ export function chooseCaps(asked: KeyCaps, defaults: Required<Caps>): CapsChoice
         `${formatUsd(hardCap)} USD; the soft cap warns before the hard cap stops, so it cannot be higher`,
     };
   }
-  return { kind: "fitting", caps };
+  return { kind: "fitting", caps: asked };
 }

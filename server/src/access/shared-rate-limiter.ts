@@ -44,7 +44,7 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
   const { settings, url, timeoutMs, onDown, onUp } = options;
   const memory = createLimitCounts(options);
   const held = new Set<Slot>();
-  /** Given back while Redis could not be told. */
+  /** Given back, and Redis may not know of it. */
   const leftBehind = new Set<Slot>();
   const instanceId = randomBase62(12);
   let lastSlot = 0;
@@ -56,8 +56,9 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
     onDown,
     onUp: () => {
       holdSlots();
-      eachKey(leftBehind, (keyId, ids) => redis.release(keyId, ids));
+      const slots = [...leftBehind];
       leftBehind.clear();
+      free(slots);
       onUp();
     },
   });
@@ -69,19 +70,21 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
     if (link.up) link.ask(work).catch(() => undefined);
   };
 
-  function eachKey(slots: Iterable<Slot>, work: (keyId: string, ids: string[]) => Promise<unknown>): void {
-    for (const [keyId, ofKey] of Map.groupBy(slots, (slot) => slot.keyId))
-      tell(() =>
-        work(
-          keyId,
-          ofKey.map(({ id }) => id),
-        ),
-      );
+  function holdSlots(): void {
+    // While Redis is down it hears of none, so none need be taken back there.
+    if (!link.up) return;
+    for (const slot of held) slot.maybeInRedis = true;
+    for (const [keyId, slots] of byKey(held)) tell(() => redis.hold(keyId, idsOf(slots)));
   }
 
-  function holdSlots(): void {
-    for (const slot of held) slot.maybeInRedis = true;
-    eachKey(held, (keyId, ids) => redis.hold(keyId, ids));
+  /** Now, or once Redis is back; so too when the command was sent and no answer came, as it may never have run. */
+  function free(slots: Iterable<Slot>): void {
+    for (const [keyId, ofKey] of byKey(slots))
+      link
+        .ask(() => redis.release(keyId, idsOf(ofKey)))
+        .catch(() => {
+          for (const slot of ofKey) leftBehind.add(slot);
+        });
   }
 
   function newSlot({ keyId, concurrentRequests }: RateLimits): Slot | undefined {
@@ -93,13 +96,7 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
   function release(limits: RateLimits, slot: Slot): void {
     if (!held.delete(slot)) return;
     memory.release(limits);
-    forget(slot);
-  }
-
-  function forget(slot: Slot): void {
-    if (!slot.maybeInRedis) return;
-    if (link.up) tell(() => redis.release(slot.keyId, [slot.id]));
-    else leftBehind.add(slot);
+    if (slot.maybeInRedis) free([slot]);
   }
 
   function admitted(limits: RateLimits, slot: Slot | undefined, rules: Admitted["rules"]): Admitted {
@@ -120,7 +117,7 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
   function admitInMemory(limits: RateLimits, slot: Slot | undefined): Admission {
     const verdict = memory.admit(limits);
     if (verdict.allowed) return admitted(limits, slot, verdict.rules);
-    if (slot) forget(slot);
+    if (slot?.maybeInRedis) free([slot]);
     return verdict;
   }
 
@@ -156,3 +153,6 @@ export async function openSharedRateLimiter(options: SharedRateLimiterOptions): 
     },
   };
 }
+
+const byKey = (slots: Iterable<Slot>): Map<string, Slot[]> => Map.groupBy(slots, ({ keyId }) => keyId);
+const idsOf = (slots: readonly Slot[]): string[] => slots.map(({ id }) => id);

@@ -32,8 +32,10 @@ export function keyFields(key: ApiKey, config: Config): Record<string, unknown> 
 export function keyLines(key: ApiKey, config: Config): string {
   const { day, week, month } = capsOf(key, config);
   const byDefault = (own: unknown): string => (own === undefined ? " (the server's default)" : "");
+  // The default gives way to a lower hard cap.
+  const ownSoftCap = day.softCap === config.defaultSoftCap ? key.softCap : day.softCap;
   const lines = [
-    ["Soft cap", day.softCap === undefined ? "none for the day" : `${usd(day.softCap)} a day${byDefault(key.softCap)}`],
+    ["Soft cap", day.softCap === undefined ? "none for the day" : `${usd(day.softCap)} a day${byDefault(ownSoftCap)}`],
     ["Hard cap", day.hardCap === undefined ? "none for the day" : `${usd(day.hardCap)} a day${byDefault(key.hardCap)}`],
     ...windowLines("week", week),
     ...windowLines("month", month),

@@ -6,7 +6,7 @@ import { type Completed, type CompletionServices, runCompletion } from "../compl
 import { BrikkError } from "../errors.ts";
 import { totalTokens } from "../ledger/usage.ts";
 import { formatUsd } from "../lib/money.ts";
-import { servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
+import { refusedHeaders, servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
 import type { InFlight } from "./in-flight.ts";
 import { createStreamReply } from "./stream-reply.ts";
 
@@ -53,6 +53,10 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
         });
       }
       return completed;
+    } catch (error) {
+      if (error instanceof BrikkError && error.code === "hard_cap_exceeded")
+        reply.headers(refusedHeaders(services.ledger.standing(key)));
+      throw error;
     } finally {
       reply.raw.off("close", left);
       hand.end();

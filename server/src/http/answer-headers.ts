@@ -13,6 +13,12 @@ export function standingHeaders({ budgets }: Standing): Record<string, string> {
   return headers;
 }
 
+/** Where the key stands when a request did not fit under its hard cap, of which a rest that pays for nothing may be left. */
+export const refusedHeaders = (standing: Standing): Record<string, string> => ({
+  ...standingHeaders(standing),
+  "x-brikk-hard-cap-exceeded": "true",
+});
+
 /** The budget of the shortest window with a hard cap; every key has one. */
 export const leadingBudget = ({ budgets }: Standing): BudgetStanding =>
   budgets.find(({ hardCap }) => hardCap !== undefined) ?? budgets[0]!;

@@ -17,19 +17,20 @@ test("no choice of caps leads to a soft cap above the hard cap that holds, nor t
       };
       const choice = chooseCaps(asked, defaults);
       if (choice.kind === "contradictory") return assert.ok(soft !== undefined && soft > (hard ?? 10));
-      assert.ok((choice.caps.softCap ?? defaults.softCap) <= (choice.caps.hardCap ?? defaults.hardCap));
-      assert.equal(choice.caps.hardCap, asked.hardCap);
-      if (soft !== undefined) assert.equal(choice.caps.softCap, asked.softCap);
+      assert.deepEqual(choice.caps, asked);
+      const { day } = effectiveCaps(choice.caps, defaults);
+      assert.ok(day.softCap! <= day.hardCap!);
+      assert.equal(day.hardCap, asked.hardCap ?? defaults.hardCap);
+      if (soft !== undefined) assert.equal(day.softCap, asked.softCap);
     }),
   );
 });
 
-test("a hard cap alone, below the default soft cap, brings the soft cap down with it", () => {
-  assert.deepEqual(chooseCaps({ hardCap: usd(3) }, defaults), {
-    kind: "fitting",
-    caps: { softCap: usd(3), hardCap: usd(3) },
-  });
-  assert.deepEqual(chooseCaps({ hardCap: usd(7) }, defaults), { kind: "fitting", caps: { hardCap: usd(7) } });
+test("a hard cap alone, below the default soft cap, brings the soft cap down with it for as long as it is so low", () => {
+  assert.deepEqual(effectiveCaps({ hardCap: usd(3) }, defaults).day, { softCap: usd(3), hardCap: usd(3) });
+  assert.deepEqual(effectiveCaps({ hardCap: usd(7) }, defaults).day, { softCap: usd(5), hardCap: usd(7) });
+  // What was not asked for is not kept, so that it does not outlast its reason.
+  assert.deepEqual(chooseCaps({ hardCap: usd(3) }, defaults), { kind: "fitting", caps: { hardCap: usd(3) } });
 });
 
 test("a soft cap above the hard cap is refused with both numbers", () => {

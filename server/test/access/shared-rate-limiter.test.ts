@@ -219,6 +219,22 @@ test("slots given back while Redis is out of reach are free when it is back", { 
   assert.equal(verdict.rules.find(({ name }) => name === "key-concurrency")!.remaining, 2);
 });
 
+test("slots whose giving back Redis swallowed are free when it answers again", { skip }, async (t) => {
+  const redis = await redisFor(t);
+  const { limiter, admit } = await instanceFor(t, redis, { timeoutMs: 200 });
+  const key = newKey({ maxConcurrentRequests: 3 });
+  const admissions = passedOf([await admit(key), await admit(key), await admit(key)]);
+  // A command that waits out the pause is dropped with its connection, which the client gives up sooner.
+  await redis.command("client", "pause", "1000", "all");
+  for (const { release } of admissions) release!();
+  await until("the fall back", () => limiter.place === "memory-while-redis-is-down");
+  await until("Redis' return", () => limiter.place === "redis");
+  // Answered in order, so what was told before has arrived.
+  await limiter.peek({ key, remoteAddress: undefined });
+  const other = await instanceFor(t, redis);
+  assert.equal(passedOf([await other.admit(key), await other.admit(key), await other.admit(key)]).length, 3);
+});
+
 test("Redis that hangs holds up those in hand by its timeout once, and nobody after them", { skip }, async (t) => {
   const redis = await redisFor(t);
   const { limiter, said, admit } = await instanceFor(t, redis, { timeoutMs: 200 });

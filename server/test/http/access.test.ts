@@ -60,6 +60,7 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a calle
     const response = await call(route);
     assert.equal(response.status, 401, `${route.method} ${route.path}`);
     assert.equal(response.headers.get("x-should-retry"), "false");
+    assert.equal(response.headers.get("www-authenticate"), "Bearer");
     if (route.method === "HEAD") continue;
     const { error } = (await response.json()) as { error: { code: string; type: string } };
     assert.equal(error.code, "missing_api_key", `${route.method} ${route.path}`);

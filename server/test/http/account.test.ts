@@ -108,7 +108,8 @@ test("/keys/me says what the key is and never a secret", async () => {
     softCap: nanoUsd(250_000_000n),
     hardCap: nanoUsd(500_000_000n),
     rateLimitPerMin: 7,
-    tokensPerMin: 1_000,
+    tokensPerMin: 5_000,
+    maxConcurrentRequests: 3,
     expiresAtMs,
   });
   assert.deepEqual(await get("/keys/me", secret), {
@@ -120,11 +121,25 @@ test("/keys/me says what the key is and never a secret", async () => {
     hard_cap_usd: 0.5,
     budgets: unusedBudgets(0.25, 0.5),
     rate_limit_per_min: 7,
-    tokens_per_min: 1_000,
-    max_concurrent_requests: null,
+    tokens_per_min: 5_000,
+    max_concurrent_requests: 3,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });
+});
+
+test("/keys/me knows what other instances spent, as /usage/me does", async () => {
+  const { id, secret } = await brikk.createKey();
+  await chat(secret);
+  await brikk.gateway.database.transact([
+    {
+      sql: "update budget_windows set spent_nano_usd = spent_nano_usd + ? where budget_id = ?",
+      params: [5_000_000_000n, `${id}/day`],
+    },
+  ]);
+  const { budgets } = await get("/keys/me", secret);
+  assert.ok((budgets as { spent_usd: number }[])[0]!.spent_usd > 5);
+  assert.deepEqual(budgets, (await get("/usage/me", secret))["budgets"]);
 });
 
 test("/keys/me shows the settings' defaults where the key has no limits of its own", async () => {
@@ -133,9 +148,11 @@ test("/keys/me shows the settings' defaults where the key has no limits of its o
     soft_cap_usd: soft,
     hard_cap_usd: hard,
     rate_limit_per_min: limit,
+    tokens_per_min: tokens,
+    max_concurrent_requests: atOnce,
     expires_at: expiresAt,
   } = await get("/keys/me", secret);
-  assert.deepEqual([soft, hard, limit, expiresAt], [1_000, 1_000, 100_000, null]);
+  assert.deepEqual([soft, hard, limit, tokens, atOnce, expiresAt], [1_000, 1_000, 100_000, null, null, null]);
 });
 
 /** Moves the file's clock, so it stands last. */

@@ -67,6 +67,23 @@ test("the soft cap is said when it is passed and refuses nothing; the sum of the
   assert.equal(nano(second, "x-brikk-usage-today"), nano(first, "x-brikk-cost-usd") + nano(second, "x-brikk-cost-usd"));
 });
 
+test("a request that does not fit under the hard cap is refused with where the key stands, plain or streamed", async () => {
+  const { secret } = await brikk.createKey({ softCap: nanoUsd(1n), hardCap: nanoUsd(40_000n) });
+  const first = await chat(secret);
+  await first.arrayBuffer();
+  assert.equal(first.status, 200);
+  for (const stream of [false, true]) {
+    const refused = await chat(secret, {}, { ...CHAT, stream });
+    await refused.arrayBuffer();
+    assert.equal(refused.status, 402);
+    assert.equal(refused.headers.get("x-should-retry"), "false");
+    assert.equal(refused.headers.get("x-brikk-usage-today"), first.headers.get("x-brikk-cost-usd"));
+    assert.equal(refused.headers.get("x-brikk-hard-cap"), "0.00004");
+    assert.equal(refused.headers.get("x-brikk-soft-cap-exceeded"), "true");
+    assert.equal(refused.headers.get("x-brikk-hard-cap-exceeded"), "true");
+  }
+});
+
 test("rate-limit headers, customary and IETF's, count down and agree with each other", async () => {
   const { secret } = await brikk.createKey({ rateLimitPerMin: 3 });
   for (const remaining of ["2", "1", "0"]) {

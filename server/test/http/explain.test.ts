@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
+import { skipWithoutRedis, startRedis } from "../harness/redis-server.ts";
 
 const brikk = await startGateway();
 after(() => brikk.close());
@@ -16,10 +17,11 @@ interface Explained {
     readonly candidates: readonly { readonly model: string; readonly worst_case_usd: number }[];
   } | null;
   readonly budgets: readonly { readonly window: string; readonly remaining_usd: number | null }[];
+  readonly rate_limits: readonly { readonly rule: string; readonly limit: number; readonly remaining: number }[];
 }
 
-async function post(path: string, secret: string, body: object): Promise<Response> {
-  return fetch(`${brikk.url}${path}`, {
+async function post(path: string, secret: string, body: object, gateway = brikk): Promise<Response> {
+  return fetch(`${gateway.url}${path}`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${secret}` },
     body: JSON.stringify(body),
@@ -87,11 +89,34 @@ test("embeddings are explained as well; what is neither is a bad request", async
   assert.equal((await post("/v1/explain", secret, { model: "gpt-4o-mini" })).status, 400);
 });
 
+test("a body that cannot be explained is refused by its faulty part, as where it would be served", async () => {
+  const { secret } = await brikk.createKey();
+  for (const body of [
+    {},
+    { model: "gpt-4o-mini" },
+    chat({ messages: [{ content: "x" }] }),
+    chat({ messages: [{ role: "user", content: [{ text: "x" }] }] }),
+    chat({ messages: [{ role: "user", content: 5 }] }),
+    chat({ max_tokens: 0 }),
+  ]) {
+    const [explained, served] = await Promise.all(
+      ["/v1/explain", "/v1/chat/completions"].map(async (path) => {
+        const answer = await post(path, secret, body);
+        const { error } = (await answer.json()) as { error: { message: string; param: string; details: unknown } };
+        return [answer.status, error.param, error.message, error.details];
+      }),
+    );
+    assert.deepEqual(explained, served);
+    assert.equal(explained![0], 400);
+    assert.ok(explained![1], "the part is named");
+  }
+});
+
 test("the limits are told, and a request that would come too often is said to be refused", async () => {
   const { secret } = await brikk.createKey({ rateLimitPerMin: 2, tokensPerMin: 1_000_000 });
   const limits = async () => {
     const answer = await post("/v1/explain", secret, chat());
-    const explained = (await answer.json()) as Explained & { rate_limits: { rule: string; remaining: number }[] };
+    const explained = (await answer.json()) as Explained;
     return [
       explained.passes,
       explained.refusal?.code,
@@ -116,3 +141,24 @@ test("the limits are told, and a request that would come too often is said to be
     ],
   ]);
 });
+
+for (const place of ["memory", "redis"] as const) {
+  test(
+    `an explanation does not stand in the way of the request that it explains (${place})`,
+    { skip: place === "redis" && skipWithoutRedis },
+    async (t) => {
+      const redis = place === "redis" ? await startRedis() : undefined;
+      if (redis) t.after(() => redis.stop());
+      const gateway = redis ? await startGateway({ environment: { REDIS_URL: redis.url } }) : brikk;
+      if (redis) t.after(() => gateway.close());
+      assert.equal(gateway.gateway.rateLimiter.place, place);
+      const { secret } = await gateway.createKey({ maxConcurrentRequests: 1 });
+      for (let n = 0; n < 3; n += 1) {
+        const answer = await post("/v1/explain", secret, chat(), gateway);
+        const { passes, rate_limits: limits } = (await answer.json()) as Explained;
+        assert.equal(passes, true);
+        assert.deepEqual(limits[1], { rule: "key-concurrency", limit: 1, remaining: 1, wait_ms: 0 });
+      }
+    },
+  );
+}

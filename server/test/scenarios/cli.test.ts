@@ -126,10 +126,11 @@ test("a key's caps and limits are changed one by one, and taken back to the defa
   );
   assert.match(stdout, / - +- +\$20\.00 +\$40\.00 +\$100\.00 +7 +5000 +4 +20/);
   assert.deepEqual(await update("--hard-cap-usd", "3"), { ...held, ...limits, soft_cap_usd: 3, hard_cap_usd: 3 });
+  assert.deepEqual(await update("--hard-cap-usd", "20"), { ...held, ...limits, soft_cap_usd: 5, hard_cap_usd: 20 });
 
   const none = ["--week-soft-cap-usd", "none", "--week-hard-cap-usd", "none", "--month-hard-cap-usd", "none"];
   const plain = ["--tokens-per-min", "none", "--max-concurrent", "none", "--rate-limit-per-min", "default"];
-  assert.deepEqual(await update(...none, ...plain, "--hard-cap-usd", "default", "--soft-cap-usd", "default"), before);
+  assert.deepEqual(await update(...none, ...plain, "--hard-cap-usd", "default"), before);
   assert.ok((await update("--expires-in-days", "1"))["expires_at"] !== null);
   assert.deepEqual(await update("--expires-in-days", "never"), before);
   assert.match((await brikk("keys", "list")).stdout, / SOFT CAP +HARD CAP +PER MINUTE +CREATED +EXPIRES/);

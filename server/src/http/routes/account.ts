@@ -52,8 +52,8 @@ const keyAnswer = z
     hard_cap_usd: z.number().nullable(),
     budgets: z.array(budget),
     rate_limit_per_min: z.int(),
-    tokens_per_min: z.int().nullable(),
-    max_concurrent_requests: z.int().nullable(),
+    tokens_per_min: z.int().nullable().describe("null: not limited."),
+    max_concurrent_requests: z.int().nullable().describe("null: not limited."),
     created_at: z.string(),
     expires_at: z.string().nullable(),
   })
@@ -124,7 +124,7 @@ export function registerAccountRoutes(
     },
     async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
       const key: ApiKey = request.key;
-      const standing = ledger.standing(key);
+      const standing = await ledger.standingNow(key);
       reply.headers(standingHeaders(standing));
       return {
         key_id: key.id,

@@ -11,7 +11,7 @@ import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
 import { budget, exampleBudget, shownBudget } from "../schemas/budget.ts";
 import { chatRequest, embeddingsRequest } from "../schemas/completion.ts";
-import { refusals } from "../schemas/error.ts";
+import { bodyRefusals, refusals } from "../schemas/error.ts";
 
 const explanation = z
   .object({
@@ -59,7 +59,7 @@ const explanation = z
           wait_ms: z.int().describe("Until a request would pass; 0 when one would pass now."),
         }),
       )
-      .describe("Every limit that applies; this very request is counted in them."),
+      .describe("Every limit that applies. This very request is counted in all but key-concurrency."),
     budgets: z.array(budget),
   })
   .meta({
@@ -107,10 +107,12 @@ export function registerExplainRoute(
           "Takes the body of a chat completion or of embeddings and says which key it would be charged to, which limits and budgets apply and what is left of them, who would be asked in which order, what it may cost at most, and whether it would pass; if not, why. No provider is called and nothing is charged.",
         tags: ["Account"],
         body: z.union([chatRequest, embeddingsRequest]),
-        response: { 200: explanation.describe("What would become of it."), ...refusals },
+        response: { 200: explanation.describe("What would become of it."), ...refusals, ...bodyRefusals },
       },
     },
     async (request, reply): Promise<z.infer<typeof explanation>> => {
+      // The slot is the explained request's to take: with one slot, this request would otherwise stand in its way.
+      request.admission.release?.();
       const operation = "messages" in request.body ? "chat" : "embeddings";
       const completion = readCompletionRequest(operation, request.document);
       const explained = await explainCompletion(services, {

@@ -6,7 +6,9 @@ import { leadingBudget } from "../answer-headers.ts";
 
 export const budget = z.object({
   window: z.enum(BUDGET_WINDOWS),
-  spent_usd: z.number(),
+  spent_usd: z
+    .number()
+    .describe("The cost of the window's requests, and what was written off for an instance that died with it in hand."),
   reserved_usd: z.number().describe("Set aside for requests in flight."),
   soft_cap_usd: z.number().nullable(),
   hard_cap_usd: z.number().nullable(),
