@@ -14,6 +14,7 @@ export interface GatewayProcess {
   readonly ended: Promise<NodeJS.Signals | number | null>;
   /** What it wrote to its standard output and standard error, its log included. */
   said(): string;
+  /** Sends the signal; resolves when the process has ended. */
   kill(signal: NodeJS.Signals): Promise<NodeJS.Signals | number | null>;
 }
 

@@ -3,10 +3,12 @@ import type { TestContext } from "node:test";
 import { setTimeout as wait } from "node:timers/promises";
 import { startSimulator } from "@brikk/simulator";
 import { Client } from "pg";
+import type { ApiKey } from "../../src/access/api-key.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { newSecret } from "../../src/access/secret.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
+import type { Database } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
 import { type GatewayProcess, startGatewayProcess } from "../harness/gateway-process.ts";
 import { type PostgresServer, startPostgres } from "../harness/postgres-server.ts";
@@ -17,12 +19,20 @@ import { startSteadyLoad, type SteadyLoad } from "./steady-load.ts";
 
 const CALLERS = 40;
 const COMERS = 10;
+/** The providers are in order; a gateway that stands still must not take them for slow. */
+const PATIENCE = {
+  PROVIDER_TIMEOUT_SECONDS: "120",
+  PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "120",
+  PROVIDER_IDLE_TIMEOUT_SECONDS: "120",
+};
 const CAP = nanoUsd(2_000_000_000n);
 
 interface Stage {
   readonly postgres: PostgresServer;
   readonly gateways: readonly GatewayProcess[];
   readonly load: SteadyLoad;
+  readonly database: Database;
+  readonly key: ApiKey;
   /** Callers who come now. */
   readonly comers: () => SteadyLoad;
 }
@@ -42,7 +52,7 @@ async function underLoad(t: TestContext, meanwhile: (stage: Stage) => Promise<vo
     month: { hardCap: CAP },
   });
   const gateways = await Promise.all(
-    [0, 1].map(() => startGatewayProcess(t, { databaseUrl: postgres.url, simulator })),
+    [0, 1].map(() => startGatewayProcess(t, { databaseUrl: postgres.url, simulator, environment: PATIENCE })),
   );
   const start = (callers: number): SteadyLoad =>
     startSteadyLoad(t, { callers, secret, urlOf: (caller) => gateways[caller % 2]!.url });
@@ -60,6 +70,8 @@ async function underLoad(t: TestContext, meanwhile: (stage: Stage) => Promise<vo
     postgres,
     gateways,
     load,
+    database,
+    key,
     comers() {
       const some = start(COMERS);
       comers.push(some);
@@ -161,15 +173,51 @@ onPostgres(
       try {
         const stillMs = performance.now();
         const early = comers();
+        // The key of those who have none: nothing was ever leased of its budget, so these wait for the database.
+        const unleased = gateways.map(async ({ url }) => {
+          const answer = await fetch(`${url}/v1/chat/completions`, {
+            method: "POST",
+            headers: { "content-type": "application/json" },
+            body: JSON.stringify({
+              model: "gpt-4o-mini",
+              max_tokens: 20,
+              messages: [{ role: "user", content: "Hello" }],
+            }),
+            signal: AbortSignal.timeout(30_000),
+          });
+          return answer.status;
+        });
         await assertStrangersWait(gateways, 20_000);
         // A statement gets 11 s; from then on nobody waits for the next one.
         await wait(13_000 - (performance.now() - stillMs));
         const late = comers();
         await late.until("refusals", () => late.unavailable >= 10 * COMERS);
         assert.ok(late.longestRefusalMs < 1_000, `a refusal took ${late.longestRefusalMs} ms`);
+        assert.deepEqual(await Promise.all(unleased), [503, 503]);
         t.diagnostic(`of the early, ${early.unavailable} were refused, after ${early.longestRefusalMs} ms at most`);
       } finally {
         signal("SIGCONT");
       }
+    }),
+);
+
+onPostgres(
+  "a gateway that stood still until another gave it up goes on where it was, and what was written off for it is redeemed",
+  (t) =>
+    underLoad(t, async ({ gateways, database, key }) => {
+      const [sleeper] = gateways;
+      void sleeper!.kill("SIGSTOP");
+      let lost = 0n;
+      try {
+        const endMs = performance.now() + 40_000;
+        while (lost === 0n) {
+          assert.ok(performance.now() < endMs, "it was never given up");
+          await wait(250);
+          lost = (await monthOf(database, key.id)).writtenOff;
+        }
+      } finally {
+        void sleeper!.kill("SIGCONT");
+      }
+      t.diagnostic(`${lost} nano-USD were written off for a while`);
     }),
 );
