@@ -224,7 +224,7 @@ async function callCandidates(
     try {
       const answer = await attempt(
         candidate,
-        { ...call.request, maxOutputTokens: progress.maxOutputTokens },
+        { ...call.request, maxOutputTokens: limitOf(candidate, progress.maxOutputTokens) },
         services.timeouts,
         call.signal,
       );
@@ -238,6 +238,12 @@ async function callCandidates(
   }
   throw last;
 }
+
+/** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */
+const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): number | undefined =>
+  maxOutputTokens === undefined || model.maxOutputTokens === undefined
+    ? maxOutputTokens
+    : Math.min(maxOutputTokens, model.maxOutputTokens);
 
 /** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
 async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Progress): Promise<Ending> {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { json } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
 import { readCompletionRequest } from "../../src/completion/completion-request.ts";
 import type { Candidate } from "../../src/completion/model-router.ts";
@@ -17,10 +18,13 @@ import { scratchDatabase } from "../storage/scratch.ts";
 
 const unused = (): never => assert.fail("Nothing is to be streamed.");
 
-/** The completion path over a database and a provider that counts its requests and answers none. */
+/** The completion path over a database and a provider that keeps what it is asked and is always overloaded. */
 async function completionPath(t: TestContext, database: Database) {
-  let asked = 0;
-  const server = createServer(() => void (asked += 1)).listen(0, "127.0.0.1");
+  const asked: Record<string, unknown>[] = [];
+  const server = createServer(async (request, response) => {
+    asked.push((await json(request)) as Record<string, unknown>);
+    response.writeHead(503).end();
+  }).listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const transport = createTransport({
@@ -67,7 +71,7 @@ async function completionPath(t: TestContext, database: Database) {
     signal: new AbortController().signal,
     ...more,
   });
-  return { services, call, clock, asked: () => asked };
+  return { services, call, clock, candidate, asked };
 }
 
 test("a caller who left before anybody was asked pays nothing, and nothing stays set aside", async (t) => {
@@ -79,7 +83,7 @@ test("a caller who left before anybody was asked pays nothing, and nothing stays
   // It waits for its first lease.
   leaving.abort(new BrikkError("client_closed_request", "The caller left."));
   const { report } = await answered;
-  assert.deepEqual([report.attempts, report.receipt.cost, asked()], [0, 0n, 0]);
+  assert.deepEqual([report.attempts, report.receipt.cost, asked], [0, 0n, []]);
   const [row] = await database.all({
     sql: "select outcome, attempts, usage_source, cost_nano_usd, fresh_input_tokens from usage_events",
     params: [],
@@ -119,4 +123,22 @@ test("while the database is away no refusal waits for it: the answer is storage_
   assert.ok(coded("storage_unavailable")(outcome), String(outcome));
   // And when it is back the refusal is the request's own again, and has its row.
   await assert.rejects(runCompletion(services, call({ chooseRoute })), coded("model_not_found"));
+});
+
+test("a shortened answer is asked of no candidate at more than it can write", async (t) => {
+  const { database } = await scratchDatabase(t);
+  const { services, call, candidate, asked } = await completionPath(t, database);
+  const [longer, shorter] = [4_000, 300].map((maxOutputTokens) => ({
+    ...candidate,
+    model: { ...candidate.model, maxOutputTokens },
+  })) as [Candidate, Candidate];
+  const document = parseJsonDocument(Buffer.from('{"model":"m","messages":[{"role":"user","content":"Hi"}]}'));
+  const request = readCompletionRequest("chat", document);
+  const chooseRoute = () => ({ candidates: [longer, shorter] as const, reason: "test" });
+  await assert.rejects(
+    runCompletion(services, call({ key: newKey(1_000n), request, chooseRoute })),
+    coded("provider_error"),
+  );
+  const limits = asked.map((body) => body["max_completion_tokens"]);
+  assert.deepEqual(limits, [1_000 - document.bytes.length, 300]);
 });
