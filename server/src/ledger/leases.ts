@@ -111,7 +111,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const accounts = new Map<string, BudgetAccount>();
   /** Those that hold something or were used lately: the only ones that need upkeep. */
   const active = new Set<BudgetAccount>();
-  const lists = new WeakMap<ApiKey, AccountList>();
+  let lists = new WeakMap<ApiKey, AccountList>();
   const waiting: Waiting[] = [];
   const low = new Set<BudgetAccount>();
   const standings = new Map<string, { spent: bigint; leased: bigint }>();
@@ -304,6 +304,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     for (const [name, account] of accounts)
       if (!active.has(account) && account.awaited === 0 && wallNowMs - account.endMs > KEEP_ENDED_MS)
         accounts.delete(name);
+    // They may hold what was just forgotten, and a wall clock that is set back asks for it again.
+    lists = new WeakMap();
   };
 
   const tick = (): Promise<void> =>

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { ApiKey } from "../../src/access/api-key.ts";
-import { DAY_MS } from "../../src/lib/clock.ts";
+import { DAY_MS, HOUR_MS } from "../../src/lib/clock.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { ConstraintViolation, type Database, type Statement, StorageUnavailable } from "../../src/storage/database.ts";
 import { Client } from "pg";
@@ -197,6 +197,21 @@ onEachDatabase("what a dead owner held is written off although the clock was set
   ]);
   await openTestLedger(t, database, { clock });
   assert.equal(await leasedOf(database, key), 0n);
+});
+
+onEachDatabase("a clock that is set back by hours finds the budgets of then, spent as they are", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const clock = createTestClock(Date.UTC(2026, 10, 23, 23, 59, 59));
+  const ledger = await openTestLedger(t, database, { clock });
+  const key = newKey(1_000n);
+  await (await reserve(ledger, key, 600, clock.now())).settle(settled(600));
+  clock.advance(2 * HOUR_MS);
+  // Until what has ended is forgotten.
+  for (let second = 0; second < 650; second++) await ledger.tick();
+  clock.advance(-2 * HOUR_MS);
+  await assert.rejects(reserve(ledger, key, 401, clock.now()), coded("hard_cap_exceeded"));
+  await (await reserve(ledger, key, 400, clock.now())).settle(settled(400));
+  await assertSound(database);
 });
 
 onEachDatabase("upkeep that takes long is not queued behind itself", async (t, dialect) => {
