@@ -14,6 +14,8 @@ export interface ApiKey extends KeyCaps {
   readonly id: string;
   readonly name: string;
   readonly state: KeyState;
+  /** Of two states of a key the one with the higher revision is the newer. */
+  readonly revision: number;
   /** Absent: the setting's default. */
   readonly rateLimitPerMin?: number;
   /** Absent: not limited. */
@@ -50,6 +52,7 @@ export interface ApiKeyRow {
   readonly expires_at_ms: bigint | null;
   readonly created_at_ms: bigint;
   readonly revoked_at_ms: bigint | null;
+  readonly revision: bigint;
 }
 
 export function apiKeyFrom(row: ApiKeyRow): ApiKey {
@@ -62,6 +65,7 @@ export function apiKeyFrom(row: ApiKeyRow): ApiKey {
       row.status === "revoked"
         ? { kind: "revoked", revokedAtMs: Number(row.revoked_at_ms ?? row.created_at_ms) }
         : { kind: "active" },
+    revision: Number(row.revision),
     ...capsFrom(row.soft_cap_nano_usd, row.hard_cap_nano_usd),
     ...(week && { week }),
     ...(month && { month }),

@@ -46,7 +46,6 @@ const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_
   where k.revision > ? order by k.revision`;
 
 type ChangeRow = ApiKeyRow & {
-  readonly revision: bigint;
   readonly secret_hash: string | null;
   readonly not_after_ms: bigint | null;
 };

@@ -50,14 +50,29 @@ export function inputTexts(request: CompletionRequest): string[] {
   const collect = (value: unknown): void => {
     if (typeof value === "string") texts.push(value);
     else if (Array.isArray(value)) for (const item of value as unknown[]) collect(item);
-    else if (typeof value === "object" && value !== null)
-      for (const [name, item] of Object.entries(value)) if (name !== "image_url") collect(item);
+    else if (typeof value === "object" && value !== null) for (const item of Object.values(value)) collect(item);
   };
   const { value } = request.document;
   if (request.operation === "embeddings") collect(value["input"]);
   else {
-    for (const message of Array.isArray(value["messages"]) ? (value["messages"] as unknown[]) : []) collect(message);
+    collect(withoutPictures(value["messages"]));
     collect(value["tools"]);
   }
   return texts;
 }
+
+/**
+ * The messages without the pictures in their parts, which no tokenizer counts. Only there: a tool's schema may well have a
+ * property of the same name, and is read as text.
+ */
+export function withoutPictures(messages: unknown): unknown {
+  if (!Array.isArray(messages)) return messages;
+  return messages.map((message: { readonly content?: unknown } | null) =>
+    Array.isArray(message?.content)
+      ? { ...message, content: message.content.map((part: unknown) => (isPicture(part) ? { type: part.type } : part)) }
+      : message,
+  );
+}
+
+const isPicture = (part: unknown): part is { readonly type: "image_url" } =>
+  typeof part === "object" && part !== null && "type" in part && part.type === "image_url";

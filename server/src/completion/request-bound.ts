@@ -2,7 +2,7 @@ import { BrikkError } from "../errors.ts";
 import type { CatalogueModel } from "../ledger/model-catalogue.ts";
 import type { RequestBound } from "../ledger/request-cost.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
-import type { CompletionRequest } from "./completion-request.ts";
+import { type CompletionRequest, withoutPictures } from "./completion-request.ts";
 
 /**
  * The most that a request can use, known before anybody is asked. What cannot be bounded, such as a document that the vendor
@@ -44,8 +44,9 @@ export async function tightenBound(
   tokenCounter: TokenCounter,
 ): Promise<RequestBound> {
   if (!candidates.some(({ encoding }) => encoding !== undefined)) return bound;
-  const text = JSON.stringify(request.document.value, (name, value: unknown) =>
-    name === "image_url" ? undefined : value,
+  const { value } = request.document;
+  const text = JSON.stringify(
+    request.operation === "chat" ? { ...value, messages: withoutPictures(value["messages"]) } : value,
   );
   const counted = await tokenCounter.countExactly([text]);
   if (counted === undefined) return bound;
@@ -92,8 +93,11 @@ function inspectContent({ document: { value } }: CompletionRequest): ImageCount 
     const type = (tool as Part | null)?.type;
     if (!BOUNDED_TOOLS.has(type)) throw unbounded(`tools[${index}].type`, `A tool of type "${nameOf(type)}"`);
   }
+  if (value["web_search_options"] != null) throw unbounded("web_search_options", "A search of the vendor's own");
   for (const [index, message] of listOf(value["messages"]).entries()) {
-    const { content } = message as { content?: unknown };
+    const { content, audio } = message as { content?: unknown; audio?: unknown };
+    // The id of an earlier answer, which the vendor puts in its place.
+    if (audio != null) throw unbounded(`messages[${index}].audio`, "An earlier answer's sound");
     if (!Array.isArray(content)) continue;
     for (const [place, part] of (content as (Part | null)[]).entries()) {
       const type = part?.type;

@@ -46,10 +46,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     reservation = reserved instanceof Promise ? await reserved : reserved;
     reach("reserved");
   } catch (error) {
-    const refusal = toBrikkError(error);
-    // Without storage there is nowhere to write it, and waiting for it would hold the answer back.
-    if (refusal.code !== "storage_unavailable")
-      await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    const refusal = await recorded(ledger, entry, toBrikkError(error));
     services.record({
       ...recordBase(call, undefined, clock.monotonicMs() - startedMs),
       outcome: "refused",
@@ -218,6 +215,8 @@ async function callCandidates(
   startedMs: number,
 ): Promise<Answer> {
   let last: unknown;
+  // Who left while a lease was waited for.
+  if (call.signal.aborted) throw call.signal.reason;
   for (const candidate of route.candidates) {
     progress.attempts += 1;
     progress.fallback = candidate !== route.candidates[0];
@@ -225,7 +224,7 @@ async function callCandidates(
     try {
       const answer = await attempt(
         candidate,
-        { ...call.request, maxOutputTokens: progress.maxOutputTokens },
+        { ...call.request, maxOutputTokens: limitOf(candidate, progress.maxOutputTokens) },
         services.timeouts,
         call.signal,
       );
@@ -239,6 +238,12 @@ async function callCandidates(
   }
   throw last;
 }
+
+/** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */
+const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): number | undefined =>
+  maxOutputTokens === undefined || model.maxOutputTokens === undefined
+    ? maxOutputTokens
+    : Math.min(maxOutputTokens, model.maxOutputTokens);
 
 /** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
 async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Progress): Promise<Ending> {
@@ -325,6 +330,21 @@ async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Pro
   };
 }
 
+/** The refusal to answer with, once it is durable; another one when it cannot be written down. */
+async function recorded(
+  ledger: Ledger,
+  entry: Parameters<Ledger["recordRefusal"]>[0],
+  refusal: BrikkError,
+): Promise<BrikkError> {
+  if (refusal.code === "storage_unavailable") return refusal;
+  try {
+    await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    return refusal;
+  } catch (error) {
+    return toBrikkError(error);
+  }
+}
+
 async function settlementOf(
   services: CompletionServices,
   request: CompletionRequest,
@@ -332,7 +352,7 @@ async function settlementOf(
   progress: Progress,
 ): Promise<Settlement> {
   const failure = "error" in ending ? callersError(ending.error) : undefined;
-  const measured = await measure(services, request, ending);
+  const measured = progress.attempts === 0 ? NOTHING_USED : await measure(services, request, ending);
   const { candidate } = progress;
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
@@ -355,8 +375,7 @@ async function measure(
   const answer = "answer" in ending ? ending.answer : undefined;
   const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
   if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
-  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error))
-    return { usage: NO_USAGE, usageSource: "none" };
+  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error)) return NOTHING_USED;
   const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
   const messages = request.document.value["messages"];
   const [inputTokens, outputTokens] = await Promise.all([
@@ -366,6 +385,8 @@ async function measure(
   const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
   return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
 }
+
+const NOTHING_USED = { usage: NO_USAGE, usageSource: "none" } as const;
 
 /** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
 const TOKENS_PER_MESSAGE = 3;

@@ -23,10 +23,15 @@ export class BudgetAccount {
   reserved = 0n;
   /** Claims that wait for a lease on it; who comes later must not overtake them. */
   awaited = 0;
+  /** Settlements on their way: the database may have taken their cost from the lease already, `slice` has not. */
+  settling = 0;
   /** The database has the window's row. */
   known: boolean;
 
-  /** The database may count more as leased here than `slice`: a transaction's outcome is not known, or the slice was cut. */
+  /**
+   * The database may count more as leased here than `slice`: a transaction's outcome is not known, the slice was cut, or it
+   * went back while a settlement was on its way.
+   */
   unsure = false;
   /** The last lease brought less than was wanted: asking again at once would bring nothing. Until the next tick. */
   dry = false;
@@ -49,14 +54,24 @@ export class BudgetAccount {
     this.known = standing !== undefined;
   }
 
-  /** Caps may change while the window runs. What was leased under a higher cap is not reserved from any more. */
+  /**
+   * Caps may change while the window runs. What was leased under a higher cap is not reserved from any more. A request that
+   * began before the change still comes with the old ones, which say nothing.
+   */
   takeBudget(budget: Budget): void {
+    if (budget.revision < this.budget.revision) return;
     const lowered =
       budget.hardCap !== undefined && (this.budget.hardCap === undefined || budget.hardCap < this.budget.hardCap);
     this.budget = budget;
     if (!lowered || this.slice <= this.reserved) return;
     this.slice = this.reserved;
     this.unsure = true;
+  }
+
+  /** A lease of so much was granted. One under a cap that was lowered meanwhile goes back. */
+  takeLease(granted: bigint, hardCap: bigint): void {
+    if (this.budget.hardCap !== undefined && this.budget.hardCap < hardCap) this.unsure = true;
+    else this.slice += granted;
   }
 
   /** What may be reserved without asking the database. */

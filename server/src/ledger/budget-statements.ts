@@ -267,8 +267,10 @@ export function createBudgetStatements(dialect: DialectName): BudgetStatements {
       params: [ownerId, silentMs],
     }),
 
-    // The owner's own transactions begin with its row, so from the first statement on it cannot interfere; and if it was heard
-    // of in the meantime, its row is still there and nothing happens.
+    // The owner's own transactions begin with its row, so once that is deleted here it cannot interfere; and if it was heard
+    // of in the meantime, its row is still there and nothing happens. If another had deleted it before, the owner may be back
+    // and lease while this runs: then no statement finds a lease both gone and not empty. Without `> 0` the last one would find
+    // the empty lease, wait for the owner's transaction and take what that put there.
     writeOff: (ownerId, silentMs) => [
       {
         sql: `delete from lease_owners where owner_id = ? and heartbeat_at_ms <= ${nowMs} - cast(? as bigint)`,
@@ -296,7 +298,7 @@ export function createBudgetStatements(dialect: DialectName): BudgetStatements {
         params: [ownerId, ownerId],
       },
       {
-        sql: `update leases set written_off_nano_usd = written_off_nano_usd + leased_nano_usd, leased_nano_usd = 0 where owner_id = ? and ${GONE}`,
+        sql: `update leases set written_off_nano_usd = written_off_nano_usd + leased_nano_usd, leased_nano_usd = 0 where owner_id = ? and leased_nano_usd > 0 and ${GONE}`,
         params: [ownerId, ownerId],
       },
       { sql: FORGET_EMPTY_LEASES, params: [ownerId] },

@@ -13,6 +13,8 @@ export interface Budget {
   readonly scope: "key";
   readonly scopeId: string;
   readonly window: BudgetWindow;
+  /** Grows with every change of the caps. */
+  readonly revision: number;
   /** Undefined: nobody is warned. */
   readonly softCap: NanoUsd | undefined;
   /** Undefined: not capped, only counted. */
@@ -46,6 +48,7 @@ function listOf(key: ApiKey, defaults: Required<Caps>): readonly Budget[] {
     scope: "key",
     scopeId: key.id,
     window,
+    revision: key.revision,
     softCap: caps[window].softCap,
     hardCap: caps[window].hardCap,
   }));

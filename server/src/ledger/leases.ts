@@ -3,7 +3,7 @@ import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
 import { uuidv7 } from "../lib/ids.ts";
 import { type NanoUsd, nanoUsd } from "../lib/money.ts";
-import type { Database, Row, Statement } from "../storage/database.ts";
+import { type Database, type Row, type Statement, StorageUnavailable } from "../storage/database.ts";
 import { BudgetAccount, newWindowOf } from "./budget-account.ts";
 import type { BudgetStatements, LeaseWant, WindowKeep, WindowRow } from "./budget-statements.ts";
 import { type Budget, timeWindowAt } from "./budgets.ts";
@@ -31,6 +31,8 @@ export interface Leases {
   holdNow(accounts: readonly BudgetAccount[], amount: NanoUsd): boolean;
   /** Sets aside what fits, with a lease where one is needed. Rejects with what the database throws. */
   hold(claim: Claim): Promise<Held | undefined>;
+  /** A settlement of these accounts sets out to the database; `settle` follows, however it ends. */
+  beginSettling(accounts: readonly BudgetAccount[]): void;
   /** Takes a reservation back whose cost is committed. */
   settle(accounts: readonly BudgetAccount[], amount: NanoUsd, cost: NanoUsd): void;
   /** Takes in rows of windows that a transaction changed, and gives their accounts. */
@@ -84,6 +86,8 @@ export interface WriteOff {
 
 const TICK_MS = 1_000;
 const SILENT_AFTER_MS = 15_000;
+/** Before everything that a clock can have said, the clock of a machine that is set back included. */
+const EVER_MS = 8.64e15;
 /** How long an account stays after its window's end, for whoever still settles to it. */
 const KEEP_ENDED_MS = 3_600_000;
 const TICKS_PER_CLEARING = 600;
@@ -109,7 +113,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   const accounts = new Map<string, BudgetAccount>();
   /** Those that hold something or were used lately: the only ones that need upkeep. */
   const active = new Set<BudgetAccount>();
-  const lists = new WeakMap<ApiKey, AccountList>();
+  let lists = new WeakMap<ApiKey, AccountList>();
   const waiting: Waiting[] = [];
   const low = new Set<BudgetAccount>();
   const standings = new Map<string, { spent: bigint; leased: bigint }>();
@@ -226,10 +230,10 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
   };
 
   const takeIn = (account: BudgetAccount, granted: bigint, wants: ReadonlyMap<BudgetAccount, LeaseWant>): void => {
-    account.slice += granted;
+    const want = wants.get(account)!;
+    account.takeLease(granted, want.hardCap);
     active.add(account);
-    const want = wants.get(account);
-    if (want && granted < want.needed + want.spare / 2n) account.dry = true;
+    if (granted < want.needed + want.spare / 2n) account.dry = true;
   };
 
   const decide = (claim: Claim): Held | undefined => {
@@ -262,16 +266,20 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       holds ||= account.slice > 0n;
       if (account.slice <= keep && !account.unsure) continue;
       if (account.slice > keep) account.slice = keep;
-      // Until it is known to have succeeded.
-      account.unsure = true;
+      // A settlement on its way is in what is kept, and the lease may be without it already: that is seen the next time.
+      account.unsure = account.settling > 0;
       returning.push(account);
       keeps.push({ budgetId: account.budget.id, startMs: account.startMs, keep: account.slice });
     }
     if (keeps.length > 0) {
       reach("release-wanted");
-      learn(await transact([...statements.lockWindows(keeps), ...statements.release(ownerId, keeps)]));
+      try {
+        learn(await transact([...statements.lockWindows(keeps), ...statements.release(ownerId, keeps)]));
+      } catch (error) {
+        for (const account of returning) account.unsure = true;
+        throw error;
+      }
       reach("released");
-      for (const account of returning) account.unsure = false;
     } else if (holds) await transact([]);
   };
 
@@ -303,6 +311,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     for (const [name, account] of accounts)
       if (!active.has(account) && account.awaited === 0 && wallNowMs - account.endMs > KEEP_ENDED_MS)
         accounts.delete(name);
+    // They may hold what was just forgotten, and a wall clock that is set back asks for it again.
+    lists = new WeakMap();
   };
 
   const tick = (): Promise<void> =>
@@ -322,7 +332,7 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     });
 
   // Whoever held leases on a database of our own is gone, whenever it was last heard of.
-  if (options.soleOwner) await sweep(-SILENT_AFTER_MS);
+  if (options.soleOwner) await sweep(-EVER_MS);
   const rows = await database.all({
     sql: "select budget_id, window_start_ms, spent_nano_usd, leased_nano_usd from budget_windows where window_end_ms > ?",
     params: [clock.now()],
@@ -333,7 +343,11 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
       leased: row["leased_nano_usd"] as bigint,
     });
   }
-  const timer = setInterval(() => void tick(), TICK_MS);
+  let upkeep: Promise<void> | undefined;
+  // While the database hangs, one round waits for it and not one for every second.
+  const timer = setInterval(() => {
+    upkeep ??= tick().finally(() => (upkeep = undefined));
+  }, TICK_MS);
   timer.unref();
 
   return {
@@ -346,12 +360,19 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
     },
     hold: (claim) =>
       new Promise((resolve, reject) => {
+        if (closed) return reject(new StorageUnavailable("The leases are closed."));
         for (const account of claim.accounts) account.awaited += 1;
         waiting.push({ claim, resolve, reject });
         queueRound();
       }),
+    beginSettling(list) {
+      for (const account of list) account.settling += 1;
+    },
     settle(list, amount, cost) {
-      for (const account of list) account.settle(amount, cost);
+      for (const account of list) {
+        account.settling -= 1;
+        account.settle(amount, cost);
+      }
     },
     learn,
     async refresh(list) {
@@ -389,7 +410,8 @@ function wantsOf(round: readonly Waiting[], low: ReadonlySet<BudgetAccount>): Ma
       });
     }
   }
-  for (const account of low) if (!sums.has(account)) sums.set(account, { full: 0n, least: 0n });
+  for (const account of low)
+    if (!sums.has(account) && account.budget.hardCap !== undefined) sums.set(account, { full: 0n, least: 0n });
   const wants = new Map<BudgetAccount, LeaseWant>();
   for (const [account, { full, least }] of sums) {
     const needed = atLeastZero(full - account.available);

@@ -30,7 +30,7 @@ import { createUsageWriter, type UsageEvent } from "./usage-writer.ts";
 export interface Ledger {
   /** A promise only when memory alone cannot say. Throws or rejects with hard_cap_exceeded, storage_unavailable. */
   reserve(request: ReservationRequest): Reservation | Promise<Reservation>;
-  /** Writes down a request that was refused before it cost anything; resolves when durable. */
+  /** Writes down a request that was refused before it cost anything; resolves when durable. Rejects with storage_unavailable. */
   recordRefusal(request: LedgerRequest, refusal: { status: number; errorCode: string }): Promise<void>;
   /** Where a key stands, from memory: what other instances did since the last commit of this one is not in it. */
   standing(key: ApiKey): Standing;
@@ -195,8 +195,11 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     worstCase: held.amount,
     maxOutputTokens: held.maxOutputTokens,
     async settle(result) {
-      const cost = result.served === undefined ? ZERO_USD : costOf(result.usage, result.served.model.rates);
+      const { served, usage, usageSource } = result;
+      // Who produced nothing charges no fee either.
+      const cost = served === undefined || usageSource === "none" ? ZERO_USD : costOf(usage, served.model.rates);
       if (cost > held.amount) options.onOverrun?.(request, held.amount, cost);
+      leases.beginSettling(accounts);
       try {
         await writer.write(eventOf(request, { reason: request.routeReason, held }, result, cost), accounts);
       } catch (error) {
@@ -245,8 +248,11 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
         : reserveWithLease(request, accounts, full);
     },
 
-    recordRefusal: (request, { status, errorCode }) =>
-      writer.write(eventOf(request, { reason: null }, { ...REFUSED, status, errorCode }, ZERO_USD), []),
+    async recordRefusal(request, { status, errorCode }) {
+      // Waiting for the database would hold every refusal back, in memory, for as long as it is away.
+      if (!writer.healthy) throw storageUnavailable();
+      await writer.write(eventOf(request, { reason: null }, { ...REFUSED, status, errorCode }, ZERO_USD), []);
+    },
 
     standing,
     standingNow,

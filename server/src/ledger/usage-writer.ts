@@ -105,6 +105,7 @@ export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
       } catch (error) {
         if (tries > 1 && error instanceof ConstraintViolation && error.constraint === "unique") return done(group);
         if (!(error instanceof StorageUnavailable)) {
+          healthy = true;
           // The database refuses an event itself: a fault of ours, which must be seen and not repeated for ever. It takes no other with it.
           if (group.length === 1) group[0]!.reject(error);
           else for (const one of group) await commit([one]);
@@ -119,8 +120,9 @@ export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
   const done = (group: readonly Waiting[]): void => {
     healthy = true;
     options.onGroup?.(group.length);
-    for (const { accounts, resolve } of group) {
-      for (const account of accounts) account.known = true;
+    for (const { event, accounts, resolve } of group) {
+      // A window that nothing was charged to was not made.
+      if (event.cost > 0n) for (const account of accounts) account.known = true;
       resolve();
     }
   };

@@ -16,8 +16,6 @@ const MAX_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A connection that nothing was sent over for so long is probed, so that a firewall does not forget it. */
 const KEEP_ALIVE_MS = 30_000;
-/** A transaction whose owner is silent for so long is ended by the server, so that its locks are not held for ever. */
-const IDLE_IN_TRANSACTION_MS = 60_000;
 /** One statement of a migration; an index over a hundred million rows takes its time. */
 const MIGRATION_TIMEOUT_MS = 3_600_000;
 
@@ -38,7 +36,8 @@ export async function openPostgres(
     application_name: "brikk",
     statement_timeout: answerTimeoutMs,
     lock_timeout: busyTimeoutMs,
-    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    // Ends a transaction whose owner fell silent, and its locks, before the owner gives it up (see postgres-database.ts).
+    idle_in_transaction_session_timeout: answerTimeoutMs,
     types: postgresTypes,
   };
   const pool = new PostgresPool(config);

@@ -19,7 +19,10 @@ const COMMIT: PostgresQuery = { text: "commit", values: [] };
 /** SQLSTATE of a write in a transaction that may only read. */
 const READ_ONLY_TRANSACTION = "25006";
 
-/** A Database over a pool of connections, whose server ends a statement after `answerTimeoutMs`. */
+/**
+ * A Database over a pool of connections, whose server ends after `answerTimeoutMs` a statement, and a transaction in which it
+ * hears of none. So what is given up after that time is over: its statements do not take effect when the network brings them late.
+ */
 export function postgresDatabaseOver(pool: PostgresPool, answerTimeoutMs: number): Database {
   const statements = new PostgresStatements();
   const cutOffMs = answerTimeoutMs + GRACE_MS;
@@ -30,10 +33,11 @@ export function postgresDatabaseOver(pool: PostgresPool, answerTimeoutMs: number
     queries: readonly PostgresQuery[],
     timeoutMs: number,
   ): Promise<Row[][]> =>
-    pool.use((session) =>
-      session.within(timeoutMs, async () => {
-        // Waited for: were it refused, what follows would be as many transactions as there are statements.
-        for (const query of begin) await session.run(query);
+    pool.use(async (session) => {
+      // Waited for: were it refused, what follows would be as many transactions as there are statements. And the server's time
+      // for the rest runs before ours does.
+      for (const query of begin) await session.within(cutOffMs, () => session.run(query));
+      return session.within(timeoutMs, async () => {
         // Once a statement fails the server refuses the others, and what it does at `commit` is a rollback.
         const answers = await Promise.allSettled(
           session.together(() => [...queries, COMMIT].map((query) => session.run(query))),
@@ -46,8 +50,8 @@ export function postgresDatabaseOver(pool: PostgresPool, answerTimeoutMs: number
         if (results.pop()?.command !== "COMMIT")
           throw new StorageUnavailable("The database ended the transaction without keeping it.");
         return results.map(({ rows }) => rows as Row[]);
-      }),
-    );
+      });
+    });
 
   return {
     dialect: "postgres",

@@ -171,10 +171,11 @@ onEachDatabase(
       { sql: "update api_keys set revision = (select max(revision) + 1 from api_keys) where id = ?", params: [key.id] },
     ]);
     await keyRing.refresh();
-    assert.deepEqual(strict(own(secret)), key);
+    const rotated = { ...key, revision: key.revision + 1 };
+    assert.deepEqual(strict(own(secret)), rotated);
     clock.advance(10);
     assert.match(await refusal(strict, own(secret), "key_expired"), /replaced by a newer secret/);
-    assert.deepEqual(strict(own(replacement)), key);
+    assert.deepEqual(strict(own(replacement)), rotated);
   },
 );
 
@@ -212,7 +213,9 @@ onEachDatabase(
       ]);
     await change("hard_cap_nano_usd = 7");
     await keyRing.refresh();
-    assert.deepEqual(open({}), { ...anonymousKey, hardCap: 7n });
+    const { revision } = keyRing.get(anonymousKey.id)!;
+    assert.ok(revision > anonymousKey.revision);
+    assert.deepEqual(open({}), { ...anonymousKey, revision, hardCap: 7n });
     await change("status = 'revoked'");
     await keyRing.refresh();
     assert.match(await refusal(open, {}, "key_revoked"), /no longer serves callers without a key/);

@@ -37,6 +37,7 @@ onEachDatabase(
       id: key.id,
       name: "all",
       state: { kind: "active" },
+      revision: 1,
       softCap: 5n,
       hardCap: 2n ** 60n,
       rateLimitPerMin: 7,
@@ -44,7 +45,7 @@ onEachDatabase(
       expiresAtMs,
     });
     const { key: plain } = await keyStore.create({ name: "plain" });
-    assert.deepEqual(Object.keys(plain).sort(), ["createdAtMs", "id", "name", "state"]);
+    assert.deepEqual(Object.keys(plain).sort(), ["createdAtMs", "id", "name", "revision", "state"]);
     assert.equal(changes.length, 2);
     assert.throws(() => Object.assign(key, { name: "other" }), TypeError);
   },
@@ -90,7 +91,10 @@ onEachDatabase(
     const { key } = await keyStore.create({ name: "short-lived", expiresAtMs: clock.now() + 10 });
     const atMs = clock.now();
     const first = await keyStore.revoke(key.id);
-    assert.deepEqual(first, { key: { ...key, state: { kind: "revoked", revokedAtMs: atMs } }, changed: true });
+    assert.deepEqual(first, {
+      key: { ...key, revision: 2, state: { kind: "revoked", revokedAtMs: atMs } },
+      changed: true,
+    });
     clock.advance(50);
     const second = await keyStore.revoke(key.id);
     assert.deepEqual(second, { key: first?.key, changed: false });
@@ -110,7 +114,7 @@ onEachDatabase(
       rateLimitPerMin: rateLimitPerMin + 7,
       week: { hardCap: nanoUsd(9n) },
     }));
-    const expected = { id: key.id, state: key.state, createdAtMs: key.createdAtMs };
+    const expected = { id: key.id, state: key.state, revision: 2, createdAtMs: key.createdAtMs };
     assert.deepEqual(updated, { ...expected, name: "k2", rateLimitPerMin: 7, week: { hardCap: 9n } });
     assert.equal(changes.length, 2);
     await assert.rejects(

@@ -19,6 +19,7 @@ const newKey = (limits: Limits = {}): ApiKey => ({
   id: newKeyId(),
   name: "test",
   state: { kind: "active" },
+  revision: 1,
   createdAtMs: 0,
   ...limits,
 });

@@ -48,6 +48,7 @@ const newKey = (limits: Partial<ApiKey> = {}): ApiKey => ({
   id: newKeyId(),
   name: "test",
   state: { kind: "active" },
+  revision: 1,
   createdAtMs: 0,
   ...limits,
 });

@@ -67,6 +67,8 @@ test("what cannot be bounded is refused, and the refusal names it", () => {
     "messages[0].content[0].type",
   );
   refused(chat({ tools: [{ type: "function", function: { name: "a" } }, { type: "web_search" }] }), "tools[1].type");
+  refused(chat({ web_search_options: {} }), "web_search_options");
+  refused(chat({ messages: [{ role: "assistant", content: null, audio: { id: "audio_1" } }] }), "messages[0].audio");
   boundRequest(content({ type: "input_audio", input_audio: { data: "AAAA", format: "wav" } }));
 });
 
@@ -112,4 +114,18 @@ test("a text that is too much to count keeps the bound of its bytes", async () =
   const request = chat({ messages: [{ role: "user", content: "a".repeat(3_000_000) }] });
   const bound = boundRequest(request);
   assert.equal(await tightenBound(request, bound, [mini], tokenCounter), bound);
+});
+
+test("a tool's property that is named like a picture is read by the model and counted", async () => {
+  const description = "The address of the picture that is to be described. ".repeat(200);
+  const request = chat({
+    tools: [
+      {
+        type: "function",
+        function: { name: "look", parameters: { properties: { image_url: { type: "string", description } } } },
+      },
+    ],
+  });
+  const tight = await tightenBound(request, boundRequest(request), [mini], tokenCounter);
+  assert.ok(tight.inputTokens(mini) >= encode(description).length, String(tight.inputTokens(mini)));
 });

@@ -42,6 +42,7 @@ export const newKey = (hardCap: bigint, more: Partial<ApiKey> = {}): ApiKey => (
   id: `bk_${++keys}`,
   name: "test",
   state: { kind: "active" },
+  revision: 1,
   createdAtMs: 0,
   hardCap: nanoUsd(hardCap),
   softCap: nanoUsd(hardCap),

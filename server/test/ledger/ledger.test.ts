@@ -295,6 +295,21 @@ onEachDatabase("what nobody served costs nothing, and is written down", async (t
   assert.deepEqual([dayOf(ledger, key).spent, dayOf(ledger, key).reserved], [0n, 0n]);
 });
 
+onEachDatabase("who produced nothing is owed no fee for the request", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const clock = createTestClock();
+  const ledger = await openTestLedger(t, database, { clock });
+  const plain = priced(1n);
+  const model = { ...plain, rates: { ...plain.rates, perRequest: nanoUsd(40n) } };
+  const served = { model, simulated: true };
+  const key = newKey(1_000n);
+  const failing = await reserve(ledger, key, 10, clock.now(), [model]);
+  assert.equal(failing.worstCase, 50n);
+  const failed = { ...settled(0, served), outcome: "failed", status: 502, usageSource: "none" } as const;
+  assert.equal((await failing.settle(failed)).cost, 0n);
+  assert.equal((await (await reserve(ledger, key, 10, clock.now(), [model])).settle(settled(10, served))).cost, 50n);
+});
+
 /** A database that can be switched off: it refuses, or takes effect and does not say so. */
 function switchable(database: Database): { database: Database; mode: "on" | "off" | "deaf"; failures: number } {
   const state = {

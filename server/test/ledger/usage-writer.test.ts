@@ -33,7 +33,7 @@ function eventOf(index: number): UsageEvent {
   return {
     eventId: uuidv7(occurredAtMs),
     request: {
-      key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, createdAtMs: 0 },
+      key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, revision: 1, createdAtMs: 0 },
       requestId: `r-${index}`,
       traceId: "t",
       operation: "chat",

@@ -205,6 +205,7 @@ test("many callers leaving at once leave nothing in hand and one row each", asyn
     id: String(rows[0]!["key_id"]),
     name: "",
     state: { kind: "active" },
+    revision: 1,
     createdAtMs: 0,
   });
   assert.equal(standing.budgets[0]!.reserved, 0n);

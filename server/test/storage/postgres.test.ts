@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
 import type { TestContext } from "node:test";
 import { Client } from "pg";
 import { createKeyRing } from "../../src/access/key-ring.ts";
@@ -310,3 +312,35 @@ onPostgres("key changes of one process are known in another within two seconds, 
   await elsewhere.revoke(id);
   await knownWithin(() => keyRing.get(id)?.state.kind === "revoked");
 });
+
+/** The way to the server, on which what holds the text arrives late, whatever the sender has done since. */
+async function slowRoute(t: TestContext, url: string, text: string, delayMs: number): Promise<string> {
+  const { port, hostname } = new URL(url);
+  const route = createServer((near) => {
+    const far = connect(Number(port), hostname);
+    const close = (): void => void far.destroy();
+    near.on("error", () => {}).on("close", () => setTimeout(close, delayMs));
+    far.on("error", () => {}).on("close", () => near.destroy());
+    far.pipe(near);
+    near.on("data", (bytes: Buffer) => {
+      if (bytes.includes(text)) setTimeout(() => far.write(bytes), delayMs);
+      else far.write(bytes);
+    });
+  }).listen(0, "127.0.0.1");
+  t.after(() => route.close());
+  await once(route, "listening");
+  const there = new URL(url);
+  there.port = String((route.address() as AddressInfo).port);
+  return there.href;
+}
+
+onPostgres(
+  "a transaction that was given up does not take effect later, when the network brings it after all",
+  async (t) => {
+    const { database: direct, url } = await scratchDatabase(t, "postgres");
+    const database = await opened(t, await slowRoute(t, url, "insert into api_keys", 2_500), { answerTimeoutMs: 300 });
+    await assert.rejects(database.transact([addKey("bk_late", 900)]), StorageUnavailable);
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    assert.deepEqual(await direct.all({ sql: "select id from api_keys where id = 'bk_late'", params: [] }), []);
+  },
+);
