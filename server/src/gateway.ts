@@ -80,7 +80,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     soleOwner: database.dialect === "sqlite",
     onGroup: (events) => metrics.ledgerGroup.observe(events),
     onTransaction: () => metrics.leaseTransactions.inc(),
-    onCommitted: (standing) => budgetAlerts.observe(standing),
+    onStanding: (standing) => budgetAlerts.observe(standing),
     onOverrun: ({ requestId, key }, reserved, cost) => {
       metrics.overruns.inc();
       logger.warn(

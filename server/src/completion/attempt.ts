@@ -126,7 +126,10 @@ function readWhole(body: Buffer, operation: Operation, provider: string): WholeA
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
   if (!Array.isArray(items) || items.length === 0)
-    throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", { provider });
+    throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", {
+      provider,
+      wireUsage: answer["usage"],
+    });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
 }
 

@@ -1,6 +1,7 @@
 import type { ApiKey } from "../access/api-key.ts";
 import { type BrikkError, toBrikkError } from "../errors.ts";
-import type { BudgetStanding, Preview } from "../ledger/ledger.ts";
+import type { BudgetStanding } from "../ledger/budget-standing.ts";
+import type { Preview } from "../ledger/ledger.ts";
 import { mostOf } from "../ledger/request-cost.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import type { CompletionRequest } from "./completion-request.ts";

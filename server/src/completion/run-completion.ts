@@ -1,9 +1,17 @@
 import type { ApiKey } from "../access/api-key.ts";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import { costOf } from "../ledger/cost.ts";
-import type { Ledger, Outcome, Receipt, Reservation, ReservationRequest, Settlement } from "../ledger/ledger.ts";
+import type {
+  AttemptUsage,
+  Ledger,
+  Outcome,
+  Receipt,
+  Reservation,
+  ReservationRequest,
+  Settlement,
+} from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
-import { NO_USAGE, totalTokens, type Usage } from "../ledger/usage.ts";
+import { NO_USAGE, readWireUsage, totalTokens, type Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
 import { usdNumber } from "../lib/money.ts";
@@ -63,11 +71,12 @@ export async function runCompletion(services: CompletionServices, call: Completi
     fallback: false,
     timeToFirstTokenMs: undefined,
     candidate: undefined,
+    earlier: [],
     maxOutputTokens,
   };
   let ending: Ending;
   try {
-    const answer = await callCandidates(services, call, route, progress, startedMs);
+    const answer = await callCandidates(services, call, route, reservation, progress, startedMs);
     ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
   } catch (error) {
     ending = callerLeft(call.signal)
@@ -197,6 +206,8 @@ interface Progress {
   timeToFirstTokenMs: number | undefined;
   /** Whoever was asked last. */
   candidate: Candidate | undefined;
+  /** What those asked before may bill. */
+  readonly earlier: AttemptUsage[];
   readonly maxOutputTokens: number | undefined;
 }
 
@@ -211,6 +222,7 @@ async function callCandidates(
   services: CompletionServices,
   call: CompletionCall,
   route: Route,
+  reservation: Reservation,
   progress: Progress,
   startedMs: number,
 ): Promise<Answer> {
@@ -234,6 +246,11 @@ async function callCandidates(
     } catch (error) {
       if (call.signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
       last = error;
+      if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
+      // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
+      if (!(await reservation.again())) throw error;
+      const { usage } = await measureFailure(services, call.request, error);
+      progress.earlier.push({ model: candidate.model, usage });
     }
   }
   throw last;
@@ -357,6 +374,7 @@ async function settlementOf(
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
     ...measured,
+    earlier: progress.earlier,
     outcome: ending.outcome,
     status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" ? failure!.status : 200,
     errorCode: failure?.code,
@@ -367,20 +385,37 @@ async function settlementOf(
 }
 
 /** The provider's own count where it came; else what was sent and received, counted by us and marked so; zero when nothing was produced. */
-async function measure(
-  { tokenCounter }: CompletionServices,
-  request: CompletionRequest,
-  ending: Ending,
-): Promise<Pick<Settlement, "usage" | "usageSource">> {
+async function measure(services: CompletionServices, request: CompletionRequest, ending: Ending): Promise<Measured> {
   const answer = "answer" in ending ? ending.answer : undefined;
   const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
   if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
-  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error)) return NOTHING_USED;
+  if (!answer && ending.outcome === "failed") return measureFailure(services, request, ending.error);
   const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
+  return estimate(services, request, output.join(""));
+}
+
+type Measured = Pick<Settlement, "usage" | "usageSource">;
+
+/** Of an attempt that came to nothing. */
+async function measureFailure(
+  services: CompletionServices,
+  request: CompletionRequest,
+  error: unknown,
+): Promise<Measured> {
+  if (!mayHaveWorked(error)) return NOTHING_USED;
+  const exact = error instanceof ProviderError ? readWireUsage(error.info.wireUsage) : undefined;
+  return exact && totalTokens(exact) > 0 ? { usage: exact, usageSource: "exact" } : estimate(services, request, "");
+}
+
+async function estimate(
+  { tokenCounter }: CompletionServices,
+  request: CompletionRequest,
+  output: string,
+): Promise<Measured> {
   const messages = request.document.value["messages"];
   const [inputTokens, outputTokens] = await Promise.all([
     tokenCounter.count(inputTexts(request)),
-    tokenCounter.count([output.join("")]),
+    tokenCounter.count([output]),
   ]);
   const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
   return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };

@@ -1,5 +1,5 @@
 import type { Candidate } from "../completion/model-router.ts";
-import type { BudgetStanding, Standing } from "../ledger/ledger.ts";
+import type { BudgetStanding, Standing } from "../ledger/budget-standing.ts";
 import { formatUsd } from "../lib/money.ts";
 
 /** Where the key stands, as of the last settlement: what is spent today, the caps of the shortest window that has a hard one. */

@@ -13,6 +13,8 @@ export interface WindowStanding {
   readonly spent: NanoUsd;
   readonly softCap: NanoUsd | undefined;
   readonly hardCap: NanoUsd | undefined;
+  /** A request was refused because next to nothing is left: the cap is reached, though its last bit was not spent. */
+  readonly refusing?: boolean;
 }
 
 export type AlertName = BudgetAlertsTable["alert"];
@@ -48,13 +50,14 @@ export function passedThresholds({
   spent,
   softCap,
   hardCap,
-}: Pick<WindowStanding, "spent" | "softCap" | "hardCap">): number {
+  refusing = false,
+}: Pick<WindowStanding, "spent" | "softCap" | "hardCap" | "refusing">): number {
   if (spent <= 0n) return 0;
   let passed = softCap !== undefined && spent >= softCap ? SOFT_CAP : 0;
   if (hardCap === undefined || spent * 2n < hardCap) return passed;
   passed |= HARD_CAP_50;
   if (spent * 5n >= hardCap * 4n) passed |= HARD_CAP_80;
-  if (spent >= hardCap) passed |= HARD_CAP_100;
+  if (spent >= hardCap || refusing) passed |= HARD_CAP_100;
   return passed;
 }
 

@@ -1,3 +1,4 @@
+import { inPieces } from "../lib/pieces.ts";
 import type { DialectName, SqlValue, Statement } from "../storage/database.ts";
 import type { BudgetWindow } from "../access/caps.ts";
 
@@ -77,9 +78,6 @@ export interface WindowRow {
   readonly leased_nano_usd: bigint;
 }
 
-/** Windows in one statement: enough for a group of requests, few enough that the number of different statements stays small. */
-const MOST_AT_ONCE = 24;
-
 export function createBudgetStatements(dialect: DialectName): BudgetStatements {
   const postgres = dialect === "postgres";
   const least = postgres ? "least" : "min";
@@ -97,17 +95,14 @@ export function createBudgetStatements(dialect: DialectName): BudgetStatements {
     sql: string,
     params: readonly SqlValue[] = [],
   ): Statement[] => {
-    const statements: Statement[] = [];
-    const sorted = windows.toSorted(inLockOrder);
-    for (let start = 0; start < sorted.length; start += MOST_AT_ONCE) {
-      const rows = sorted.slice(start, start + MOST_AT_ONCE).map(row);
+    return inPieces(windows.toSorted(inLockOrder)).map((piece) => {
+      const rows = piece.map(row);
       const marks = rows[0]!.map((_, column) => (column < texts ? "cast(? as text)" : "cast(? as bigint)")).join(", ");
-      statements.push({
+      return {
         sql: `with d(${columns}) as (values ${rows.map(() => `(${marks})`).join(", ")}) ${sql}`,
         params: [...rows.flat(), ...params],
-      });
-    }
-    return statements;
+      };
+    });
   };
 
   return {

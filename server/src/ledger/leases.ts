@@ -25,6 +25,8 @@ import { type Budget, timeWindowAt } from "./budgets.ts";
  */
 export interface Leases {
   readonly ownerId: string;
+  /** False from a failed transaction on leases to the next good one. */
+  readonly reachable: boolean;
   /** The accounts of a key's budgets at a moment. */
   accountsOf(key: ApiKey, atMs: number): readonly BudgetAccount[];
   /** Sets the amount aside, if memory alone can say that it fits. */
@@ -213,7 +215,8 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
         account.unsure = true;
         active.add(account);
       }
-      for (const { claim, reject } of round) {
+      // Nor would those who came meanwhile fare better; their own turn could take as long again to fail.
+      for (const { claim, reject } of [...round, ...waiting.splice(0)]) {
         for (const account of claim.accounts) account.awaited -= 1;
         reject(error);
       }
@@ -352,6 +355,9 @@ export async function openLeases(options: LeasesOptions): Promise<Leases> {
 
   return {
     ownerId,
+    get reachable() {
+      return reachableSinceMs !== undefined;
+    },
     accountsOf,
     holdNow(list, amount) {
       for (const account of list) if (account.awaited > 0 || !account.fits(amount)) return false;

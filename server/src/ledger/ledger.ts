@@ -1,13 +1,13 @@
 import type { ApiKey } from "../access/api-key.ts";
-import type { BudgetWindow } from "../access/caps.ts";
 import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
 import { uuidv7 } from "../lib/ids.ts";
-import { formatUsd, type NanoUsd, nanoUsd, usdNumber, ZERO_USD } from "../lib/money.ts";
+import { type NanoUsd, nanoUsd, ZERO_USD } from "../lib/money.ts";
 import { type Database, StorageUnavailable } from "../storage/database.ts";
 import type { WindowStanding } from "./alert-thresholds.ts";
 import type { BudgetAccount } from "./budget-account.ts";
+import { type BudgetStanding, capExceeded, type Standing, standingOf, tightestOf } from "./budget-standing.ts";
 import { createBudgetStatements } from "./budget-statements.ts";
 import { createBudgetList } from "./budgets.ts";
 import { costOf } from "./cost.ts";
@@ -71,11 +71,21 @@ export interface Reservation {
   readonly worstCase: NanoUsd;
   /** Set when the rest of the budget pays for a shorter answer only. */
   readonly maxOutputTokens: number | undefined;
+  /** Sets the worst case aside once more, for another attempt beside one that may be billed; false when it does not fit. */
+  again(): Promise<boolean>;
   /** Commits what became of the request. Call it once, always. */
   settle(result: Settlement): Promise<Receipt>;
 }
 
+/** What one attempt used. */
+export interface AttemptUsage {
+  readonly model: CatalogueModel;
+  readonly usage: Usage;
+}
+
 export interface Settlement {
+  /** Attempts that failed before the one that `served` is about, and that their providers may bill all the same. */
+  readonly earlier?: readonly AttemptUsage[];
   readonly served: { readonly model: CatalogueModel; readonly simulated: boolean } | undefined;
   readonly usage: Usage;
   readonly usageSource: "exact" | "estimated" | "none";
@@ -94,26 +104,6 @@ export interface Receipt {
   readonly standing: Standing;
 }
 
-/** One budget in its current window (UTC). */
-export interface BudgetStanding {
-  readonly window: BudgetWindow;
-  readonly spent: NanoUsd;
-  /** Set aside for requests in flight, and leased by other instances. */
-  readonly reserved: NanoUsd;
-  readonly softCap: NanoUsd | undefined;
-  readonly hardCap: NanoUsd | undefined;
-  /** hard cap - spent - reserved, never below zero; undefined without a hard cap. */
-  readonly remaining: NanoUsd | undefined;
-  readonly softCapExceeded: boolean;
-  readonly hardCapExceeded: boolean;
-  readonly resetsAtMs: number;
-}
-
-/** Where a key stands: day, week and month, in that order. */
-export interface Standing {
-  readonly budgets: readonly BudgetStanding[];
-}
-
 export type Preview = { readonly budgets: readonly BudgetStanding[]; readonly worstCase: NanoUsd } & (
   | { readonly passes: true; readonly maxOutputTokens: number | undefined }
   | { readonly passes: false; readonly refusal: BrikkError }
@@ -128,8 +118,8 @@ export interface LedgerOptions {
   readonly soleOwner: boolean;
   /** An instance that was not heard of for so long is given up, and what it had leased is written off. */
   readonly silentAfterMs?: number;
-  /** Told after a commit where every budget that it changed stands. */
-  readonly onCommitted?: (standing: WindowStanding) => void;
+  /** Told where a budget stands after a commit that changed it, and when it refuses because next to nothing is left. */
+  readonly onStanding?: (standing: WindowStanding) => void;
   /** A request cost more than was set aside for it. */
   readonly onOverrun?: (request: LedgerRequest, reserved: NanoUsd, cost: NanoUsd) => void;
   /** Told of every committed group of usage events. */
@@ -152,28 +142,31 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     ownerId: leases.ownerId,
     ...(options.onGroup && { onGroup: options.onGroup }),
     onCommitted: (rows) => {
-      for (const { budget, startMs, endMs, spent } of leases.learn(rows)) {
-        const { id, scopeId, window, softCap, hardCap } = budget;
-        options.onCommitted?.({
-          budgetId: id,
-          scopeId,
-          window,
-          windowStartMs: startMs,
-          windowEndMs: endMs,
-          spent: nanoUsd(spent),
-          softCap,
-          hardCap,
-        });
-      }
+      for (const account of leases.learn(rows)) tell(account, false);
     },
   });
 
-  const standing = (key: ApiKey): Standing => ({ budgets: leases.accountsOf(key, clock.now()).map(describe) });
+  const tell = ({ budget, startMs, endMs, spent }: BudgetAccount, refusing: boolean): void => {
+    const { id, scopeId, window, softCap, hardCap } = budget;
+    options.onStanding?.({
+      budgetId: id,
+      scopeId,
+      window,
+      windowStartMs: startMs,
+      windowEndMs: endMs,
+      spent: nanoUsd(spent),
+      softCap,
+      hardCap,
+      refusing,
+    });
+  };
+
+  const standing = (key: ApiKey): Standing => ({ budgets: leases.accountsOf(key, clock.now()).map(standingOf) });
 
   const standingNow = async (key: ApiKey): Promise<Standing> => {
     const accounts = leases.accountsOf(key, clock.now());
     await leases.refresh(accounts);
-    return { budgets: accounts.map(describe) };
+    return { budgets: accounts.map(standingOf) };
   };
 
   const eventOf = (
@@ -181,6 +174,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     route: { readonly reason: string | null; readonly held?: Held },
     result: Settlement,
     cost: NanoUsd,
+    earlierCost: NanoUsd = ZERO_USD,
   ): UsageEvent => ({
     eventId: uuidv7(request.occurredAtMs),
     request,
@@ -188,30 +182,54 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     held: route.held,
     result,
     cost,
+    earlierCost,
     finishedAtMs: Math.max(request.occurredAtMs, clock.now()),
   });
 
-  const reservationOf = (request: ReservationRequest, accounts: readonly BudgetAccount[], held: Held): Reservation => ({
-    worstCase: held.amount,
-    maxOutputTokens: held.maxOutputTokens,
-    async settle(result) {
-      const { served, usage, usageSource } = result;
-      // Who produced nothing charges no fee either.
-      const cost = served === undefined || usageSource === "none" ? ZERO_USD : costOf(usage, served.model.rates);
-      if (cost > held.amount) options.onOverrun?.(request, held.amount, cost);
-      leases.beginSettling(accounts);
-      try {
-        await writer.write(eventOf(request, { reason: request.routeReason, held }, result, cost), accounts);
-      } catch (error) {
-        // Spent, but not on record: it stays set aside, and is written off with this process' leases.
-        leases.settle(accounts, nanoUsd(cost < held.amount ? held.amount - cost : 0n), ZERO_USD);
-        throw error;
-      }
-      leases.settle(accounts, held.amount, cost);
-      reach("settled");
-      return { cost, standing: standing(request.key) };
-    },
-  });
+  const reservationOf = (request: ReservationRequest, accounts: readonly BudgetAccount[], held: Held): Reservation => {
+    let aside: bigint = held.amount;
+    return {
+      worstCase: held.amount,
+      maxOutputTokens: held.maxOutputTokens,
+      async again() {
+        const { amount } = held;
+        try {
+          if (!leases.holdNow(accounts, amount)) {
+            const more = await leases.hold({ accounts, full: amount, least: amount, shrink: () => undefined });
+            if (!more) return false;
+          }
+        } catch (error) {
+          if (error instanceof StorageUnavailable) return false;
+          throw error;
+        }
+        aside += amount;
+        return true;
+      },
+      async settle(result) {
+        const { served, usage, usageSource } = result;
+        const earlierCost = (result.earlier ?? []).reduce(
+          (sum, attempt) => sum + costOf(attempt.usage, attempt.model.rates),
+          0n,
+        );
+        // Who produced nothing charges no fee either.
+        const lastCost = served === undefined || usageSource === "none" ? ZERO_USD : costOf(usage, served.model.rates);
+        const cost = nanoUsd(earlierCost + lastCost);
+        if (cost > aside) options.onOverrun?.(request, nanoUsd(aside), cost);
+        leases.beginSettling(accounts);
+        try {
+          const event = eventOf(request, { reason: request.routeReason, held }, result, cost, nanoUsd(earlierCost));
+          await writer.write(event, accounts);
+        } catch (error) {
+          // Spent, but not on record: it stays set aside, and is written off with this process' leases.
+          leases.settle(accounts, nanoUsd(cost < aside ? aside - cost : 0n), ZERO_USD);
+          throw error;
+        }
+        leases.settle(accounts, nanoUsd(aside), cost);
+        reach("settled");
+        return { cost, standing: standing(request.key) };
+      },
+    };
+  };
 
   /** When memory does not suffice: leases what is needed; then counts the input exactly; then shortens the answer; then refuses. */
   const reserveWithLease = async (
@@ -235,7 +253,8 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     } catch (error) {
       throw error instanceof StorageUnavailable ? storageUnavailable(error) : error;
     }
-    throw capExceeded(accounts.map(describe), mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS), request.key.id);
+    for (const account of accounts) if (exhausts(account)) tell(account, true);
+    throw capExceeded(accounts.map(standingOf), mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS), request.key.id);
   };
 
   return {
@@ -271,7 +290,7 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     },
 
     get writable() {
-      return writer.healthy;
+      return writer.healthy && leases.reachable;
     },
     tick: () => leases.tick(),
     async close() {
@@ -280,6 +299,10 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
     },
   };
 }
+
+/** A budget that refuses with so little left is used up: what is left pays for no useful answer any more. */
+const exhausts = ({ budget: { hardCap }, spent }: BudgetAccount): boolean =>
+  hardCap !== undefined && spent > 0n && spent * 100n >= hardCap * 95n;
 
 const REFUSED = {
   served: undefined,
@@ -291,63 +314,9 @@ const REFUSED = {
   timeToFirstTokenMs: undefined,
 } as const;
 
-function describe(account: BudgetAccount): BudgetStanding {
-  const { budget, spent, leased, slice, reserved, endMs } = account;
-  const { softCap, hardCap, window } = budget;
-  // What this process has leased and not reserved is there for the next request. The database may have counted a reservation as
-  // spent already whose commit this process has not heard of; that is in `spent`, and in `reserved` for a moment more.
-  const taken = leased - slice + reserved;
-  const aside = taken > 0n ? taken : 0n;
-  return {
-    window,
-    spent: nanoUsd(spent),
-    reserved: nanoUsd(aside),
-    softCap,
-    hardCap,
-    remaining: hardCap === undefined ? undefined : nanoUsd(hardCap > spent + aside ? hardCap - spent - aside : 0n),
-    softCapExceeded: softCap !== undefined && spent >= softCap,
-    hardCapExceeded: hardCap !== undefined && spent >= hardCap,
-    resetsAtMs: endMs,
-  };
-}
-
 const storageUnavailable = (cause?: unknown): BrikkError =>
   new BrikkError(
     "storage_unavailable",
     "The ledger cannot be written right now, so no cost may arise. It is tried again all the time; try again in a moment.",
     { retryAfterMs: 2_000, ...(cause !== undefined && { cause }) },
   );
-
-/** The budget in which least is left: the one that refuses. */
-function tightestOf(budgets: readonly BudgetStanding[]): BudgetStanding & { hardCap: NanoUsd; remaining: NanoUsd } {
-  return budgets
-    .flatMap((budget) => {
-      const { hardCap, remaining } = budget;
-      return hardCap === undefined || remaining === undefined ? [] : { ...budget, hardCap, remaining };
-    })
-    .reduce((a, b) => (b.remaining < a.remaining ? b : a));
-}
-
-/** One sentence for a person, the numbers for a program. */
-function capExceeded(budgets: readonly BudgetStanding[], needed: NanoUsd, keyId: string): BrikkError {
-  const { window, hardCap, spent, reserved, resetsAtMs } = tightestOf(budgets);
-  const resetsAt = new Date(resetsAtMs).toISOString();
-  const inFlight = reserved > 0n ? ` and $${formatUsd(reserved)} is set aside for requests in flight` : "";
-  return new BrikkError(
-    "hard_cap_exceeded",
-    `This request may cost $${formatUsd(needed)} even with the shortest answer, which does not fit in this key's hard cap of $${formatUsd(hardCap)} a ${window}: ` +
-      `$${formatUsd(spent)} is spent${inFlight}. The ${window}'s budget resets at ${resetsAt}.`,
-    {
-      details: {
-        scope: "key",
-        key_id: keyId,
-        window,
-        limit_usd: usdNumber(hardCap),
-        spent_usd: usdNumber(spent),
-        reserved_usd: usdNumber(reserved),
-        needed_usd: usdNumber(needed),
-        resets_at: resetsAt,
-      },
-    },
-  );
-}

@@ -68,7 +68,13 @@ export function createTokenCounter(limits: Partial<TokenCounterLimits> = {}): To
       };
       const timer = setTimeout(settle, timeoutMs, undefined);
       waiting.set(id, { id, texts, deadlineMs: performance.now() + timeoutMs, settle });
-      sendNext();
+      try {
+        sendNext();
+      } catch {
+        // No thread can be had: whoever waits is answered by an estimate.
+        atWork = undefined;
+        for (const job of waiting.values()) job.settle(undefined);
+      }
     });
   }
 

@@ -1,6 +1,7 @@
 import { HOUR_MS } from "../lib/clock.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import { reach } from "../lib/fault-point.ts";
+import { inPieces } from "../lib/pieces.ts";
 import {
   ConstraintViolation,
   type Database,
@@ -13,6 +14,7 @@ import { type BudgetAccount, newWindowOf } from "./budget-account.ts";
 import type { BudgetStatements, WindowCost } from "./budget-statements.ts";
 import type { LedgerRequest, Settlement } from "./ledger.ts";
 import type { Held } from "./leases.ts";
+import { EVENT_COLUMNS } from "./usage-event-row.ts";
 
 /**
  * Writes usage events in grouped commits. While one transaction is on its way to the disk, the events that arrive wait and
@@ -39,6 +41,8 @@ export interface UsageEvent {
   readonly held: Held | undefined;
   readonly result: Settlement;
   readonly cost: NanoUsd;
+  /** Of which for attempts before the one that the rest of the event is about. */
+  readonly earlierCost: NanoUsd;
   readonly finishedAtMs: number;
 }
 
@@ -54,8 +58,6 @@ export interface UsageWriterOptions {
 
 /** Most events in one transaction, so that none waits long behind the others. */
 const MAX_GROUP = 500;
-/** Rows in one statement: there is one text for each number of rows, and the databases remember a few hundred texts. */
-const ROWS_AT_ONCE = 16;
 /** How long a group waits for company while events come together anyway; a lone event never waits. */
 const GATHER_MS = 2;
 const RETRY_MS = 250;
@@ -96,12 +98,11 @@ export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
   const commit = async (group: readonly Waiting[]): Promise<void> => {
     const list = statementsOf(group);
     for (let tries = 1; ; tries++) {
+      let rows: Row[][];
       try {
         reach("commit-wanted");
-        const rows = await database.transact(list);
+        rows = await database.transact(list);
         reach("committed");
-        options.onCommitted?.(rows.flat());
-        return done(group);
       } catch (error) {
         if (tries > 1 && error instanceof ConstraintViolation && error.constraint === "unique") return done(group);
         if (!(error instanceof StorageUnavailable)) {
@@ -113,7 +114,10 @@ export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
         }
         healthy = false;
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        continue;
       }
+      options.onCommitted?.(rows.flat());
+      return done(group);
     }
   };
 
@@ -154,46 +158,11 @@ export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
   };
 }
 
-const COLUMNS = [
-  "event_id",
-  "request_id",
-  "key_id",
-  "occurred_at_ms",
-  "finished_at_ms",
-  "operation",
-  "provider",
-  "model",
-  "requested_model",
-  "stream",
-  "simulated",
-  "outcome",
-  "status",
-  "error_code",
-  "fresh_input_tokens",
-  "cached_input_tokens",
-  "cache_write_tokens",
-  "audio_input_tokens",
-  "output_tokens",
-  "reasoning_tokens",
-  "audio_output_tokens",
-  "usage_source",
-  "cost_nano_usd",
-  "price_version",
-  "latency_ms",
-  "time_to_first_token_ms",
-  "attempts",
-  "fallback",
-  "route_reason",
-  "trace_id",
-  "clamped_max_tokens",
-  "reserved_nano_usd",
-] as const;
-
-const EVENT_MARKS = `(${COLUMNS.map(() => "?").join(", ")})`;
+const EVENT_MARKS = `(${EVENT_COLUMNS.map(() => "?").join(", ")})`;
 
 function insertEvents(events: readonly UsageEvent[]): Statement[] {
   return inPieces(events).map((piece) => ({
-    sql: `insert into usage_events (${COLUMNS.join(", ")}) values ${piece.map(() => EVENT_MARKS).join(", ")}`,
+    sql: `insert into usage_events (${EVENT_COLUMNS.join(", ")}) values ${piece.map(() => EVENT_MARKS).join(", ")}`,
     params: piece.flatMap(columnsOf),
   }));
 }
@@ -240,13 +209,16 @@ function addToHours(events: readonly UsageEvent[]): Statement[] {
   }));
 }
 
-function inPieces<T>(rows: readonly T[]): T[][] {
-  const pieces: T[][] = [];
-  for (let start = 0; start < rows.length; start += ROWS_AT_ONCE) pieces.push(rows.slice(start, start + ROWS_AT_ONCE));
-  return pieces;
-}
-
-function columnsOf({ eventId, request, routeReason, held, result, cost, finishedAtMs }: UsageEvent): SqlValue[] {
+function columnsOf({
+  eventId,
+  request,
+  routeReason,
+  held,
+  result,
+  cost,
+  earlierCost,
+  finishedAtMs,
+}: UsageEvent): SqlValue[] {
   const { usage, served } = result;
   return [
     eventId,
@@ -281,5 +253,6 @@ function columnsOf({ eventId, request, routeReason, held, result, cost, finished
     request.traceId,
     held?.maxOutputTokens ?? null,
     held?.amount ?? 0n,
+    earlierCost,
   ];
 }

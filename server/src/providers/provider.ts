@@ -50,6 +50,8 @@ export interface ProviderFaultInfo {
   readonly vendorType?: string;
   readonly param?: string;
   readonly retryAfterMs?: number;
+  /** What the vendor counted for an answer that is of no use, as it stood on the wire. */
+  readonly wireUsage?: unknown;
   readonly cause?: unknown;
 }
 

@@ -78,6 +78,8 @@ export interface UsageEventsTable {
   clamped_max_tokens: NullableInteger;
   /** The worst case that was set aside. */
   reserved_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** The part of the cost that is for attempts before the one that the row is about, which their providers may bill. */
+  earlier_cost_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
 }
 
 /** Sums of usage events by hour (UTC). Provider and model are '' where a request reached none. */

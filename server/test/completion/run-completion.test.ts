@@ -13,17 +13,28 @@ import { createOpenAiCompatible } from "../../src/providers/openai-compatible/op
 import { createTransport } from "../../src/providers/transport.ts";
 import { type Database, StorageUnavailable } from "../../src/storage/database.ts";
 import { createTestClock } from "../lib/test-clock.ts";
-import { coded, eventually, newKey, openTestLedger, priced, reserve, settled } from "../ledger/ledger-fixture.ts";
+import {
+  assertSound,
+  coded,
+  eventually,
+  newKey,
+  openTestLedger,
+  priced,
+  reserve,
+  settled,
+} from "../ledger/ledger-fixture.ts";
 import { scratchDatabase } from "../storage/scratch.ts";
 
 const unused = (): never => assert.fail("Nothing is to be streamed.");
 
-/** The completion path over a database and a provider that keeps what it is asked and is always overloaded. */
-async function completionPath(t: TestContext, database: Database) {
+/** The completion path over a database and a provider that keeps what it is asked and is always overloaded, unless it has answers. */
+async function completionPath(t: TestContext, database: Database, answers: readonly object[] = []) {
   const asked: Record<string, unknown>[] = [];
   const server = createServer(async (request, response) => {
     asked.push((await json(request)) as Record<string, unknown>);
-    response.writeHead(503).end();
+    const answer = answers[asked.length - 1];
+    if (answer) response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer));
+    else response.writeHead(503).end();
   }).listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -141,4 +152,49 @@ test("a shortened answer is asked of no candidate at more than it can write", as
   );
   const limits = asked.map((body) => body["max_completion_tokens"]);
   assert.deepEqual(limits, [1_000 - document.bytes.length, 300]);
+});
+
+const answerOf = (tokens: number, choices: readonly object[]): object => ({
+  choices,
+  usage: { prompt_tokens: tokens, completion_tokens: 0, total_tokens: tokens },
+});
+const USELESS = answerOf(150, []);
+const WHOLE = answerOf(140, [{ index: 0, message: { role: "assistant", content: "Fine." }, finish_reason: "stop" }]);
+
+test("an answer that was of no use is paid for beside the one of whoever served then: the vendors bill both", async (t) => {
+  const { database } = await scratchDatabase(t);
+  const { services, call, candidate, asked } = await completionPath(t, database, [USELESS, WHOLE]);
+  const dearer: Candidate = { ...candidate, model: priced(3n) };
+  const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], reason: "test" }) });
+  const { report } = await runCompletion(services, request);
+  assert.equal(asked.length, 2);
+  assert.deepEqual([report.receipt.cost, report.fallback], [3n * 150n + 140n, true]);
+  const [row] = await database.all({
+    sql: "select outcome, attempts, fresh_input_tokens, cost_nano_usd, earlier_cost_nano_usd from usage_events",
+    params: [],
+  });
+  assert.deepEqual(row, {
+    outcome: "completed",
+    attempts: 2n,
+    fresh_input_tokens: 140n,
+    cost_nano_usd: 590n,
+    earlier_cost_nano_usd: 450n,
+  });
+  await assertSound(database);
+});
+
+test("where the budget does not pay for a second answer nobody else is asked, and the first is paid for", async (t) => {
+  const { database } = await scratchDatabase(t);
+  const { services, call, candidate, asked } = await completionPath(t, database, [USELESS, WHOLE]);
+  // The worst case of one is over 100.
+  const once = 200n;
+  const request = call({
+    key: newKey(once),
+    chooseRoute: () => ({ candidates: [candidate, candidate, { ...candidate }], reason: "test" }),
+  });
+  await assert.rejects(runCompletion(services, request), coded("provider_error"));
+  assert.equal(asked.length, 1);
+  const [row] = await database.all({ sql: "select outcome, cost_nano_usd from usage_events", params: [] });
+  assert.deepEqual(row, { outcome: "failed", cost_nano_usd: 150n });
+  await assertSound(database);
 });

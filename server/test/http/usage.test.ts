@@ -75,6 +75,7 @@ test("/usage/me/requests shows a request as soon as its answer is whole, with ex
       },
       usage_source: "exact",
       cost_usd: Number(row?.["cost_nano_usd"]) / 1e9,
+      earlier_cost_usd: 0,
       latency_ms: 0,
       time_to_first_token_ms: row?.["time_to_first_token_ms"] === null ? null : Number(row?.["time_to_first_token_ms"]),
       attempts: 1,

@@ -44,3 +44,13 @@ test("a threshold of the hard cap is passed exactly when the share that is spent
     }),
   );
 });
+
+test("a budget that refuses because next to nothing is left has reached its cap, though its last bit was not spent", () => {
+  const standing = { spent: nanoUsd(98n), softCap: undefined, hardCap: nanoUsd(100n) };
+  assert.deepEqual(namesOf(passedThresholds(standing)), ["hard_cap_50", "hard_cap_80"]);
+  assert.deepEqual(namesOf(passedThresholds({ ...standing, refusing: true })), [
+    "hard_cap_50",
+    "hard_cap_80",
+    "hard_cap_100",
+  ]);
+});

@@ -108,7 +108,7 @@ onEachDatabase("a refusal explains itself: the rule, its numbers, and when it re
     assert.equal(error.headers()["x-should-retry"], "false");
     assert.equal(
       error.message,
-      "This request may cost $0.6 even with the shortest answer, which does not fit in this key's hard cap of $1 a day: $0.3 is spent and $0.2 is set aside for requests in flight. The day's budget resets at 2026-11-24T00:00:00.000Z.",
+      "This request may cost $0.6 even with the shortest answer, which does not fit in this key's hard cap of $1 a day: $0.3 is spent and $0.2 is set aside for requests in flight. The day's budget resets at 2026-11-24T00:00:00.000Z; until then, ask for less, or ask whoever runs this gateway to raise the cap.",
     );
     assert.deepEqual(error.extras.details, {
       scope: "key",
@@ -528,3 +528,23 @@ onEachDatabase(
     assert.deepEqual(await database.all({ sql: "select * from lease_owners", params: [] }), []);
   },
 );
+
+onEachDatabase("a refusal is told as the cap's end only when next to nothing is left", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const clock = createTestClock();
+  const told: [bigint, boolean | undefined][] = [];
+  const ledger = await openTestLedger(t, database, {
+    clock,
+    onStanding: ({ window, spent, refusing }) => window === "day" && told.push([spent, refusing]),
+  });
+  const key = newKey(1_000n);
+  await (await reserve(ledger, key, 900, clock.now())).settle(settled(900));
+  await assert.rejects(reserve(ledger, key, 500, clock.now()), coded("hard_cap_exceeded"));
+  await (await reserve(ledger, key, 60, clock.now())).settle(settled(60));
+  await assert.rejects(reserve(ledger, key, 500, clock.now()), coded("hard_cap_exceeded"));
+  assert.deepEqual(told, [
+    [900n, false],
+    [960n, false],
+    [960n, true],
+  ]);
+});

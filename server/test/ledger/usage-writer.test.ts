@@ -64,6 +64,7 @@ function eventOf(index: number): UsageEvent {
       timeToFirstTokenMs: undefined,
     },
     cost: nanoUsd(BigInt(index) * 1_000_000_007n),
+    earlierCost: nanoUsd(BigInt(index)),
     finishedAtMs: occurredAtMs + index,
   };
 }
@@ -182,6 +183,7 @@ onEachDatabase("a write that has resolved is on the disk, with all its figures",
       trace_id: "t",
       clamped_max_tokens: 77n,
       reserved_nano_usd: 9n,
+      earlier_cost_nano_usd: 8n,
     },
   );
 });

@@ -125,6 +125,9 @@ const requestAnswer = z.object({
     .describe("Disjoint kinds, except that output contains reasoning."),
   usage_source: z.enum(["exact", "estimated", "none"]),
   cost_usd: z.number(),
+  earlier_cost_usd: z
+    .number()
+    .describe("The part of it that is for attempts before the one that served, which their providers may bill."),
   latency_ms: z.int(),
   time_to_first_token_ms: z.int().nullable(),
   attempts: z.int(),
@@ -174,6 +177,7 @@ const requestsAnswer = z
           },
           usage_source: "exact",
           cost_usd: 0.00000675,
+          earlier_cost_usd: 0,
           latency_ms: 812,
           time_to_first_token_ms: 310,
           attempts: 1,
@@ -290,6 +294,7 @@ const shownRequest = (event: UsageEventRow): z.infer<typeof requestAnswer> => ({
   },
   usage_source: event.usage_source,
   cost_usd: usdNumber(nanoUsd(event.cost_nano_usd)),
+  earlier_cost_usd: usdNumber(nanoUsd(event.earlier_cost_nano_usd)),
   latency_ms: Number(event.latency_ms),
   time_to_first_token_ms: event.time_to_first_token_ms === null ? null : Number(event.time_to_first_token_ms),
   attempts: Number(event.attempts),

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { BUDGET_WINDOWS } from "../../access/caps.ts";
-import type { BudgetStanding, Standing } from "../../ledger/ledger.ts";
+import type { BudgetStanding, Standing } from "../../ledger/budget-standing.ts";
 import { type NanoUsd, usdNumber } from "../../lib/money.ts";
 import { leadingBudget } from "../answer-headers.ts";
 

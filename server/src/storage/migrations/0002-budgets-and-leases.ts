@@ -24,10 +24,12 @@ export const budgetsAndLeases = ({ integer, strictByKey }: Columns): Migration =
     }
 
     await database.schema.alterTable("usage_events").addColumn("clamped_max_tokens", integer).execute();
-    await database.schema
-      .alterTable("usage_events")
-      .addColumn("reserved_nano_usd", integer, (column) => column.notNull().defaultTo(0))
-      .execute();
+    for (const column of ["reserved_nano_usd", "earlier_cost_nano_usd"]) {
+      await database.schema
+        .alterTable("usage_events")
+        .addColumn(column, integer, (added) => added.notNull().defaultTo(0))
+        .execute();
+    }
     // Time comes first where all keys are read: exports, verification, retention. New rows go to its end, so it costs little.
     await database.schema
       .createIndex("usage_events_by_time")
