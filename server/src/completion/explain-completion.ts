@@ -6,7 +6,8 @@ import { mostOf } from "../ledger/request-cost.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { Candidate, Route } from "./model-router.ts";
-import { type CompletionServices, spendingOf } from "./run-completion.ts";
+import { spendingOf } from "./request-bound.ts";
+import type { CompletionServices } from "./run-completion.ts";
 
 /** What would become of a request if it came now. */
 export interface Explanation {
@@ -36,7 +37,7 @@ export async function explainCompletion(
   let spending: ReturnType<typeof spendingOf>;
   try {
     route = call.chooseRoute();
-    spending = spendingOf(services, call.request, route);
+    spending = spendingOf(services.tokenCounter, call.request, route);
   } catch (error) {
     const { budgets } = await ledger.standingNow(call.key);
     return {

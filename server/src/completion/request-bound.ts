@@ -1,8 +1,10 @@
 import { BrikkError } from "../errors.ts";
 import type { CatalogueModel } from "../ledger/model-catalogue.ts";
+import type { ReservationRequest } from "../ledger/ledger.ts";
 import type { RequestBound } from "../ledger/request-cost.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import { type CompletionRequest, withoutPictures } from "./completion-request.ts";
+import type { Route } from "./model-router.ts";
 
 /**
  * The most that a request can use, known before anybody is asked. What cannot be bounded, such as a document that the vendor
@@ -26,6 +28,17 @@ export function boundRequest(request: CompletionRequest): RequestBound {
     extraOutputTokens: prediction == null ? 0 : Buffer.byteLength(JSON.stringify(prediction)),
     choices: request.choices,
   };
+}
+
+/** What the ledger needs to know of a request to set its worst case aside. */
+export function spendingOf(
+  tokenCounter: TokenCounter,
+  request: CompletionRequest,
+  route: Route,
+): Pick<ReservationRequest, "candidates" | "bound" | "tighten"> {
+  const candidates = route.candidates.map(({ model }) => model);
+  const bound = boundRequest(request);
+  return { candidates, bound, tighten: () => tightenBound(request, bound, candidates, tokenCounter) };
 }
 
 /** A model without a documented limit may fill its context; without that either, no model known today says more at once. */

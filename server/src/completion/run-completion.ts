@@ -1,33 +1,19 @@
 import type { ApiKey } from "../access/api-key.ts";
-import { BrikkError, toBrikkError } from "../errors.ts";
-import { costOf } from "../ledger/cost.ts";
-import type {
-  AttemptUsage,
-  Ledger,
-  Outcome,
-  Receipt,
-  Reservation,
-  ReservationRequest,
-  Settlement,
-} from "../ledger/ledger.ts";
+import { type BrikkError, toBrikkError } from "../errors.ts";
+import type { AttemptUsage, Ledger, Outcome, Receipt, Reservation, Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
-import { NO_USAGE, readWireUsage, totalTokens, type Usage } from "../ledger/usage.ts";
+import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
-import { usdNumber } from "../lib/money.ts";
 import { ProviderError } from "../providers/provider.ts";
-import {
-  type Answer,
-  attempt,
-  type AttemptTimeouts,
-  type MeteredBytes,
-  type StreamedAnswer,
-  type WholeAnswer,
-} from "./attempt.ts";
-import { type CompletionRequest, inputTexts } from "./completion-request.ts";
+import { callerLeft } from "./abort-reason.ts";
+import { type Answer, attempt, type AttemptTimeouts, type WholeAnswer } from "./attempt.ts";
+import type { CompletionRequest } from "./completion-request.ts";
+import { mayHaveWorked, measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
-import { boundRequest, tightenBound } from "./request-bound.ts";
+import { relayStream, type StreamEnding } from "./relay-stream.ts";
+import { spendingOf } from "./request-bound.ts";
 
 /**
  * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
@@ -49,7 +35,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     const reserved = ledger.reserve({
       ...entry,
       routeReason: route.reason,
-      ...spendingOf(services, call.request, route),
+      ...spendingOf(services.tokenCounter, call.request, route),
     });
     reservation = reserved instanceof Promise ? await reserved : reserved;
     reach("reserved");
@@ -77,7 +63,10 @@ export async function runCompletion(services: CompletionServices, call: Completi
   let ending: Ending;
   try {
     const answer = await callCandidates(services, call, route, reservation, progress, startedMs);
-    ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
+    ending =
+      answer.kind === "whole"
+        ? { outcome: "completed", answer }
+        : await relayStream(call, answer, headOf(progress, progress.candidate!));
   } catch (error) {
     ending = callerLeft(call.signal)
       ? { outcome: "cancelled" }
@@ -212,9 +201,9 @@ interface Progress {
 }
 
 type Ending =
-  | { readonly outcome: "completed"; readonly answer: WholeAnswer | StreamedAnswer }
-  | { readonly outcome: "truncated"; readonly answer: StreamedAnswer; readonly error: unknown }
-  | { readonly outcome: "cancelled"; readonly answer?: StreamedAnswer }
+  | StreamEnding
+  | { readonly outcome: "completed"; readonly answer: WholeAnswer }
+  | { readonly outcome: "cancelled"; readonly answer?: undefined }
   | { readonly outcome: "failed"; readonly error: unknown };
 
 /** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
@@ -249,7 +238,7 @@ async function callCandidates(
       if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
       // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
       if (!(await reservation.again())) throw error;
-      const { usage } = await measureFailure(services, call.request, error);
+      const { usage } = await measureFailure(services.tokenCounter, call.request, error);
       progress.earlier.push({ model: candidate.model, usage });
     }
   }
@@ -261,91 +250,6 @@ const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): num
   maxOutputTokens === undefined || model.maxOutputTokens === undefined
     ? maxOutputTokens
     : Math.min(maxOutputTokens, model.maxOutputTokens);
-
-/** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
-async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Progress): Promise<Ending> {
-  const { sink, signal, request } = call;
-  const candidate = progress.candidate!;
-  const { meter } = answer;
-  let done = false;
-
-  /** Collects the bytes of these events that are the caller's, up to the one that says that the stream went wrong. */
-  const collect = (pieces: readonly MeteredBytes[], bytes: Buffer[]): ProviderError | undefined => {
-    for (const piece of pieces) {
-      const { event } = piece;
-      switch (event.kind) {
-        case "quiet":
-        case "output":
-          bytes.push(piece.bytes);
-          break;
-        case "usage":
-          if (request.wantsUsage)
-            bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
-          else if (!event.alone) bytes.push(piece.bytes);
-          break;
-        case "done":
-          done = true;
-          return undefined;
-        case "vendor-error":
-          return new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
-            provider: candidate.model.provider,
-            vendorMessage: event.message,
-          });
-        case "malformed":
-          return new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
-            provider: candidate.model.provider,
-          });
-        default:
-          event satisfies never;
-      }
-    }
-    return undefined;
-  };
-
-  /** Resolves with the fault that ends the stream, if these events hold one; what came before it is the caller's all the same. */
-  const pass = async (pieces: readonly MeteredBytes[]): Promise<ProviderError | undefined> => {
-    const bytes: Buffer[] = [];
-    const fault = collect(pieces, bytes);
-    const waiting = bytes.length > 0 && sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
-    if (waiting) await waiting;
-    return fault;
-  };
-
-  try {
-    sink.start({
-      candidate,
-      fallback: progress.fallback,
-      clampedMaxTokens: progress.maxOutputTokens,
-      timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
-    });
-    let fault = await pass(answer.held);
-    if (!done && !fault) {
-      for await (const pieces of answer.rest) {
-        fault = await pass(pieces);
-        if (done || fault || signal.aborted) break;
-      }
-    }
-    // The meter has read the whole packet, also what stands behind the fault and was not passed on.
-    if (fault && !signal.aborted) return { outcome: "truncated", answer, error: fault };
-  } catch (error) {
-    // Every choice was finished and counted: only the closing words are missing.
-    if (!signal.aborted && !(meter.finished && meter.usage)) return { outcome: "truncated", answer, error };
-  } finally {
-    await answer.rest.return();
-  }
-  if (signal.aborted && !done)
-    return callerLeft(signal)
-      ? { outcome: "cancelled", answer }
-      : { outcome: "truncated", answer, error: signal.reason };
-  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
-  return {
-    outcome: "truncated",
-    answer,
-    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", {
-      provider: candidate.model.provider,
-    }),
-  };
-}
 
 /** The refusal to answer with, once it is durable; another one when it cannot be written down. */
 async function recorded(
@@ -363,13 +267,18 @@ async function recorded(
 }
 
 async function settlementOf(
-  services: CompletionServices,
+  { tokenCounter }: CompletionServices,
   request: CompletionRequest,
   ending: Ending,
   progress: Progress,
 ): Promise<Settlement> {
   const failure = "error" in ending ? callersError(ending.error) : undefined;
-  const measured = progress.attempts === 0 ? NOTHING_USED : await measure(services, request, ending);
+  const measured =
+    progress.attempts === 0
+      ? NOTHING_USED
+      : ending.outcome === "failed"
+        ? await measureFailure(tokenCounter, request, ending.error)
+        : await measureAnswer(tokenCounter, request, ending.answer);
   const { candidate } = progress;
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
@@ -382,69 +291,6 @@ async function settlementOf(
     fallback: progress.fallback,
     timeToFirstTokenMs: progress.timeToFirstTokenMs,
   };
-}
-
-/** The provider's own count where it came; else what was sent and received, counted by us and marked so; zero when nothing was produced. */
-async function measure(services: CompletionServices, request: CompletionRequest, ending: Ending): Promise<Measured> {
-  const answer = "answer" in ending ? ending.answer : undefined;
-  const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
-  if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
-  if (!answer && ending.outcome === "failed") return measureFailure(services, request, ending.error);
-  const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
-  return estimate(services, request, output.join(""));
-}
-
-type Measured = Pick<Settlement, "usage" | "usageSource">;
-
-/** Of an attempt that came to nothing. */
-async function measureFailure(
-  services: CompletionServices,
-  request: CompletionRequest,
-  error: unknown,
-): Promise<Measured> {
-  if (!mayHaveWorked(error)) return NOTHING_USED;
-  const exact = error instanceof ProviderError ? readWireUsage(error.info.wireUsage) : undefined;
-  return exact && totalTokens(exact) > 0 ? { usage: exact, usageSource: "exact" } : estimate(services, request, "");
-}
-
-async function estimate(
-  { tokenCounter }: CompletionServices,
-  request: CompletionRequest,
-  output: string,
-): Promise<Measured> {
-  const messages = request.document.value["messages"];
-  const [inputTokens, outputTokens] = await Promise.all([
-    tokenCounter.count(inputTexts(request)),
-    tokenCounter.count([output]),
-  ]);
-  const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
-  return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
-}
-
-const NOTHING_USED = { usage: NO_USAGE, usageSource: "none" } as const;
-
-/** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
-const TOKENS_PER_MESSAGE = 3;
-const TOKENS_PER_REQUEST = 3;
-
-/** The request had reached the provider, and nobody knows how far it came. */
-const mayHaveWorked = (error: unknown): boolean =>
-  isDraining(error) ||
-  (error instanceof ProviderError &&
-    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
-
-const isDraining = (error: unknown): boolean => error instanceof BrikkError && error.code === "draining";
-
-/** A server that stops aborts too, but then the caller is still there and must be told. */
-const callerLeft = (signal: AbortSignal): boolean => signal.aborted && !isDraining(signal.reason);
-
-function wholeTexts(answer: WholeAnswer): string[] {
-  const choices = answer.value["choices"];
-  if (!Array.isArray(choices)) return [];
-  return (choices as { message?: { content?: unknown; tool_calls?: unknown } }[]).flatMap(({ message }) => [
-    typeof message?.content === "string" ? message.content : JSON.stringify(message?.content ?? ""),
-    message?.tool_calls === undefined ? "" : JSON.stringify(message.tool_calls),
-  ]);
 }
 
 function finish(
@@ -470,16 +316,12 @@ function finish(
   }
 }
 
-/** What the ledger needs to know of a request to set its worst case aside. */
-export function spendingOf(
-  { tokenCounter }: Pick<CompletionServices, "tokenCounter">,
-  request: CompletionRequest,
-  route: Route,
-): Pick<ReservationRequest, "candidates" | "bound" | "tighten"> {
-  const candidates = route.candidates.map(({ model }) => model);
-  const bound = boundRequest(request);
-  return { candidates, bound, tighten: () => tightenBound(request, bound, candidates, tokenCounter) };
-}
+const headOf = (progress: Progress, candidate: Candidate): AnswerHead => ({
+  candidate,
+  fallback: progress.fallback,
+  clampedMaxTokens: progress.maxOutputTokens,
+  timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
+});
 
 const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
   key: call.key,
