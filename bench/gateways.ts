@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync, mkdtempSync } from "node:fs";
 import { createServer, connect, type AddressInfo } from "node:net";
 import { join } from "node:path";
 
@@ -97,16 +97,16 @@ export async function startPortkey({ upstreamPort, folder }: Surroundings): Prom
 /** Brikk with everything on: a key of its own with limit and caps, ledger, metrics, and a log line per request into a file. */
 export async function startBrikk(
   { upstreamPort, folder }: Surroundings,
-  nodeFlags: readonly string[] = [],
+  { nodeFlags = [], databaseUrl }: { nodeFlags?: readonly string[]; databaseUrl?: string } = {},
 ): Promise<RunningGateway> {
-  const home = folderIn(folder, `brikk${nodeFlags.length === 0 ? "" : "-profiled"}`);
+  const home = mkdtempSync(join(folder, "brikk-"));
   const port = await freePort();
   const environment = {
     PATH: process.env["PATH"],
     HOST: "127.0.0.1",
     PORT: String(port),
     NODE_ENV: "production",
-    DATABASE_URL: `sqlite:${join(home, "brikk.db")}`,
+    DATABASE_URL: databaseUrl ?? `sqlite:${join(home, "brikk.db")}`,
     OPENAI_API_KEY: "bench",
     OPENAI_BASE_URL: `http://127.0.0.1:${upstreamPort}/v1`,
     BRIKK_REQUIRE_AUTH: "true",

@@ -12,6 +12,17 @@ export interface Results {
   readonly direct: readonly JobResult[];
   readonly missing: readonly string[];
   readonly profile: { readonly plain: ProfiledLoad; readonly streamed: ProfiledLoad };
+  /** Brikk's own count of what it asked of its database. */
+  readonly ledger: readonly LedgerLoad[];
+}
+
+export interface LedgerLoad {
+  readonly storage: string;
+  readonly connections: number;
+  readonly measured: Measurement;
+  /** Transactions that committed usage events, and those on leases. */
+  readonly usageTransactions: number;
+  readonly leaseTransactions: number;
 }
 
 export interface GatewayResults {
@@ -115,6 +126,31 @@ ${table(
       name === "no gateway" ? "" : ms(p99 - own.p99),
     ];
   }),
+)}
+## Brikk's database at load
+
+Every answer is held to its key's budgets and committed before it is called done; how many share a transaction is what makes that cheap.
+A transaction on leases serves all who wait for one.
+
+${table(
+  [
+    "database",
+    "connections",
+    "CPU per request",
+    "requests",
+    "usage commits",
+    "requests per commit",
+    "transactions on leases",
+  ],
+  results.ledger.map(({ storage, connections, measured, usageTransactions, leaseTransactions }) => [
+    storage,
+    String(connections),
+    us(cpuPerRequestUs(measured)),
+    String(measured.load.requests),
+    String(usageTransactions),
+    (measured.load.requests / usageTransactions).toFixed(1),
+    String(leaseTransactions),
+  ]),
 )}
 ## Memory
 

@@ -16,6 +16,7 @@ import { cpuPerRequestUs, type LoadShape, measure, type Measurement, median, sen
 import { readMemory } from "./process-usage.ts";
 import {
   type GatewayResults,
+  type LedgerLoad,
   LOAD,
   profileTable,
   type ProfiledLoad,
@@ -23,6 +24,7 @@ import {
   resultsPage,
 } from "./results-page.ts";
 import { plain, streamed } from "./workload.ts";
+import { launchPostgres } from "../server/test/harness/postgres-server.ts";
 
 /**
  * npm run bench [-- --rounds 5]       all gateways in turn, round after round; writes bench/results.md
@@ -118,23 +120,74 @@ async function compare(
       );
     }
   }
+  const brikk = gateways.find(({ name }) => name === "Brikk")!;
+  say("Counting Brikk's transactions ...");
+  const ledger = [
+    ...(await measureLedger(generator, brikk, "SQLite")),
+    ...(await measurePostgres(generator, surroundings)),
+  ];
   for (const [index, gateway] of gateways.entries()) {
     results[index]!.memory = readMemory(gateway.pid);
     await gateway.stop();
   }
   return {
     gateways: results,
+    ledger,
     direct,
     missing,
     versions: gateways.map(({ name, version }) => `${name} ${version}`).join(", "),
   };
 }
 
+/** How many requests share a transaction, by the gateway's own metrics. */
+async function measureLedger(
+  generator: ChildProcess,
+  gateway: RunningGateway,
+  storage: string,
+): Promise<Results["ledger"]> {
+  const rows: LedgerLoad[] = [];
+  for (const connections of [1, 16, 200]) {
+    const before = await ledgerCounts(gateway.port);
+    const measured = await measure(generator, gateway, { ...shapes.plain, connections });
+    const after = await ledgerCounts(gateway.port);
+    rows.push({
+      storage,
+      connections,
+      measured,
+      usageTransactions: after.usage - before.usage,
+      leaseTransactions: after.leases - before.leases,
+    });
+  }
+  return rows;
+}
+
+/** The same on PostgreSQL, whose server runs beside everything else; its own CPU is not in the figures. */
+async function measurePostgres(generator: ChildProcess, surroundings: Surroundings): Promise<Results["ledger"]> {
+  const server = await launchPostgres();
+  try {
+    const gateway = await startBrikk(surroundings, { databaseUrl: server.url });
+    await warmUp(generator, gateway);
+    const rows = await measureLedger(generator, gateway, "PostgreSQL, without fsync");
+    await gateway.stop();
+    return rows;
+  } finally {
+    await server.close();
+  }
+}
+
+async function ledgerCounts(port: number): Promise<{ usage: number; leases: number }> {
+  const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const read = (name: string): number => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1] ?? 0);
+  return { usage: read("brikk_ledger_group_events_count"), leases: read("brikk_lease_transactions_total") };
+}
+
 /** Brikk once more, sampled; its own run, so that the sampling is not in the other figures. */
 async function profileBrikk(generator: ChildProcess, surroundings: Surroundings): Promise<Results["profile"]> {
   const folder = join(surroundings.folder, "profiles");
   say("Profiling Brikk ...");
-  const gateway = await startBrikk(surroundings, ["--cpu-prof", "--cpu-prof-interval=250", `--cpu-prof-dir=${folder}`]);
+  const gateway = await startBrikk(surroundings, {
+    nodeFlags: ["--cpu-prof", "--cpu-prof-interval=250", `--cpu-prof-dir=${folder}`],
+  });
   await warmUp(generator, gateway);
   const load = async (shape: LoadShape): Promise<{ measured: Measurement; fromUs: number; toUs: number }> => {
     const fromUs = profileClockUs();

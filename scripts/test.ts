@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { findPostgresPrograms } from "../server/test/harness/postgres-binaries.ts";
+import { launchPostgres } from "../server/test/harness/postgres-server.ts";
 import { listFiles, repositoryRoot } from "./checks/repository.ts";
 import { runChecks, type Tally } from "./checks/run-checks.ts";
 import { gateCoverage } from "./tests/coverage.ts";
@@ -21,15 +23,23 @@ const lcovPath = join(repositoryRoot, "coverage", "lcov.info");
 const tallies: Tally[] = [];
 if (gated) tallies.push(await runChecks());
 console.log(`\n${files.length} test files on Node ${process.versions.node}`);
+// One server for all files; each test makes a database of its own on it.
+const postgres =
+  process.env["BRIKK_TEST_POSTGRES"] === undefined && findPostgresPrograms() !== undefined
+    ? await launchPostgres()
+    : undefined;
+if (postgres !== undefined) process.env["BRIKK_TEST_POSTGRES"] = postgres.url;
 const tests = await runTests(files, gated ? lcovPath : undefined);
+await postgres?.close();
 tallies.push(tests);
 if (gated) tallies.push(gateCoverage(lcovPath));
 
 const skipsFail = process.env["BRIKK_NO_SKIP"] === "1";
 if (tests.skipped.length > 0)
-  console.log(
-    `\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:\n${tests.skipped.map((test) => `  ${test}`).join("\n")}`,
-  );
+  console.log(`\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:`);
+// What is missing on a machine may concern many tests and is said once.
+for (const [reason, group] of Map.groupBy(tests.skipped, (test) => test.reason))
+  console.log(`  ${group.length === 1 ? group[0]?.name : `${group.length} tests`}: ${reason}`);
 if (skipsFail) tallies.push({ passed: 0, failed: tests.skipped.length });
 if (tests.passed + tests.failed === 0) {
   console.log("\nNo test ran, which counts as failed.");

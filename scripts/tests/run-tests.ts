@@ -11,8 +11,12 @@ import type { Tally } from "../checks/run-checks.ts";
 const TEST_TIMEOUT_MS = 240_000;
 
 interface TestOutcome extends Tally {
-  /** Names and reasons of the tests that did not run. */
-  readonly skipped: readonly string[];
+  readonly skipped: readonly SkippedTest[];
+}
+
+interface SkippedTest {
+  readonly name: string;
+  readonly reason: string;
 }
 
 /** Runs test files on Node's own runner, each in a process of its own, and with `lcovPath` measures coverage on the way. */
@@ -30,10 +34,14 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
     }),
   });
   let outcome: TestOutcome | undefined;
-  const skipped: string[] = [];
+  const skipped: SkippedTest[] = [];
   events.on("test:pass", ({ name, file, skip, todo }) => {
     const reason = skip ?? todo;
-    if (reason !== undefined) skipped.push(`${file ?? ""} "${name}"${typeof reason === "string" ? `: ${reason}` : ""}`);
+    if (reason !== undefined)
+      skipped.push({
+        name: `${file ?? ""} "${name}"`,
+        reason: typeof reason === "string" ? reason : "no reason given",
+      });
   });
   // The last summary, the one without a file, is that of the whole run.
   events.on("test:summary", ({ file, counts }) => {

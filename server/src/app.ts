@@ -16,8 +16,10 @@ import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
+import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
@@ -40,8 +42,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     rateLimiter: gateway.rateLimiter,
-    rateLimitPerMin: config.rateLimitPerMin,
     inFlight,
+    metrics,
   });
   registerJsonBody(app);
   await registerApiDocument(app, version);
@@ -57,14 +59,21 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     inFlight,
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
+  registerExplainRoute(app, {
+    services: { ledger, tokenCounter: gateway.tokenCounter },
+    router,
+    rateLimiter: gateway.rateLimiter,
+  });
   registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,
     database,
     ledger,
     providers,
     knownProviders,
+    rateLimiter: gateway.rateLimiter,
     inFlight,
     startedAtMs: clock.now(),
   });

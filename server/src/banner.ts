@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import type { Gateway } from "./gateway.ts";
 
 /** What a person needs in the first minute, and nothing else. */
@@ -6,12 +5,12 @@ export function bannerOf({
   version,
   address,
   gateway,
-  databasePath,
+  databasePlace,
 }: {
   version: string;
   address: string;
   gateway: Gateway;
-  databasePath: string;
+  databasePlace: string;
 }): string {
   const { providers, config } = gateway;
   const real = providers.all.filter(({ provider }) => !provider.simulated).map(({ provider }) => provider.name);
@@ -23,7 +22,7 @@ export function bannerOf({
   Brikk ${version}   ${url}
   API docs     ${url}/docs
   Providers    ${[real.length > 0 ? `${real.join(", ")} (real)` : "", simulated.length > 0 ? `${simulated.join(", ")} (SIMULATED: no provider key is set, answers are made up)` : ""].filter(Boolean).join("; ")}
-  Data         ${relative(process.cwd(), databasePath) || databasePath}
+  Data         ${databasePlace}
   Keys         ${config.requireAuth ? "required; make one with: npm run -s brikk -- keys create --name me" : "not required; callers without one share a capped key"}
 
   Try it:

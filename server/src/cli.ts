@@ -1,14 +1,12 @@
-import { createKeyStore } from "./access/key-store.ts";
-import {
-  type KeysCommand,
-  keysCreateHelp,
-  keysHelp,
-  keysListHelp,
-  keysRevokeHelp,
-  parseKeysCreate,
-  parseKeysList,
-  parseKeysRevoke,
-} from "./cli/keys.ts";
+import { Readable, type Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { Command, Printout } from "./cli/command.ts";
+import { keysCreateHelp, parseKeysCreate } from "./cli/keys-create.ts";
+import { keysListHelp, parseKeysList } from "./cli/keys-list.ts";
+import { keysRevokeHelp, parseKeysRevoke } from "./cli/keys-revoke.ts";
+import { keysUpdateHelp, parseKeysUpdate } from "./cli/keys-update.ts";
+import { ledgerExportHelp, parseLedgerExport } from "./cli/ledger-export.ts";
+import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
 import { ConfigError, loadConfigFromProcess } from "./config.ts";
 import { systemClock } from "./lib/clock.ts";
@@ -16,31 +14,88 @@ import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { openDatabase } from "./storage/open-database.ts";
 
 export interface CliIo {
-  readonly stdout: { write(text: string): unknown };
-  readonly stderr: { write(text: string): unknown };
+  readonly stdout: Writable;
+  readonly stderr: Writable;
 }
 
 const help = `Brikk's command line.
 
   npm run -s brikk -- keys create --name NAME    make a key
   npm run -s brikk -- keys list                  show all keys
+  npm run -s brikk -- keys update KEY_ID         change its caps and limits
   npm run -s brikk -- keys revoke KEY_ID         end a key for good
+  npm run -s brikk -- ledger verify              prove that the sums are right
+  npm run -s brikk -- ledger export              write usage events out
 
 It reads the same settings as the server (DATABASE_URL and the others in
 .env.example) and works while the server runs. Add --help to a command to
 read about it.
 `;
 
-type Choice = { readonly kind: "help"; readonly text: string } | { readonly kind: "keys"; readonly run: KeysCommand };
+const keysHelp = `Makes, lists, changes and revokes the keys that callers present.
+
+  npm run -s brikk -- keys create --name NAME [options]
+  npm run -s brikk -- keys list [--json]
+  npm run -s brikk -- keys update KEY_ID [options]
+  npm run -s brikk -- keys revoke KEY_ID [--json]
+
+It works while the server runs; changes take effect there within a second.
+Add --help to a command to read about it.
+`;
+
+const ledgerHelp = `Reads the ledger: what every request cost, and what every budget has spent.
+
+  npm run -s brikk -- ledger verify [--json]
+  npm run -s brikk -- ledger export --from TIME --to TIME --format csv|jsonl [--key KEY_ID]
+
+It works while the server runs, changes nothing and holds nothing up.
+Add --help to a command to read about it.
+`;
+
+interface Topic {
+  readonly help: string;
+  readonly commands: ReadonlyMap<
+    string,
+    { readonly help: string; readonly parse: (args: readonly string[]) => Command }
+  >;
+}
+
+const topics: ReadonlyMap<string, Topic> = new Map([
+  [
+    "keys",
+    {
+      help: keysHelp,
+      commands: new Map([
+        ["create", { help: keysCreateHelp, parse: parseKeysCreate }],
+        ["list", { help: keysListHelp, parse: parseKeysList }],
+        ["update", { help: keysUpdateHelp, parse: parseKeysUpdate }],
+        ["revoke", { help: keysRevokeHelp, parse: parseKeysRevoke }],
+      ]),
+    },
+  ],
+  [
+    "ledger",
+    {
+      help: ledgerHelp,
+      commands: new Map([
+        ["verify", { help: ledgerVerifyHelp, parse: parseLedgerVerify }],
+        ["export", { help: ledgerExportHelp, parse: parseLedgerExport }],
+      ]),
+    },
+  ],
+]);
+
+type Choice = { readonly kind: "help"; readonly text: string } | { readonly kind: "command"; readonly run: Command };
 
 /**
- * Runs one command. 0: done. 1: it could not be done (no such key, storage, settings). 2: it was not understood. What is
- * wrong goes to standard error in a sentence. Does not take the server's lock.
+ * Runs one command. 0: done. 1: it could not be done (no such key, storage, settings), or what was verified does not hold.
+ * 2: it was not understood. What is wrong goes to standard error in a sentence. Does not take the server's lock.
  */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
   try {
     const choice = choose(argv);
-    io.stdout.write(choice.kind === "help" ? choice.text : await runOnKeys(choice.run));
+    if (choice.kind === "command") return await runOnDatabase(choice.run, io);
+    io.stdout.write(choice.text);
     return 0;
   } catch (error) {
     io.stderr.write(`${sentenceOf(error)}\n`);
@@ -50,37 +105,43 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
 
 function choose(argv: readonly string[]): Choice {
   const wantsHelp = argv.includes("--help") || argv.includes("-h") || argv[0] === "help";
-  const [topic, command, ...args] = argv.filter(
+  const [name, command, ...args] = argv.filter(
     (argument) => !wantsHelp || !["--help", "-h", "help"].includes(argument),
   );
-  if (topic === undefined) {
+  if (name === undefined) {
     if (wantsHelp) return { kind: "help", text: help };
     throw new UsageError(`Which command?\n\n${help}`);
   }
-  if (topic !== "keys") throw new UsageError(`There is no command "${topic}". Add --help to see what there is.`);
-  switch (command) {
-    case "create":
-      return wantsHelp ? { kind: "help", text: keysCreateHelp } : { kind: "keys", run: parseKeysCreate(args) };
-    case "list":
-      return wantsHelp ? { kind: "help", text: keysListHelp } : { kind: "keys", run: parseKeysList(args) };
-    case "revoke":
-      return wantsHelp ? { kind: "help", text: keysRevokeHelp } : { kind: "keys", run: parseKeysRevoke(args) };
-    case undefined:
-      if (wantsHelp) return { kind: "help", text: keysHelp };
-      throw new UsageError("What about keys? Say keys create, keys list or keys revoke; add --help to read more.");
-    default:
-      if (wantsHelp) return { kind: "help", text: keysHelp };
-      throw new UsageError(`There is no command "keys ${command}". Say keys create, keys list or keys revoke.`);
-  }
+  const topic = topics.get(name);
+  if (topic === undefined) throw new UsageError(`There is no command "${name}". Add --help to see what there is.`);
+  const known = command === undefined ? undefined : topic.commands.get(command);
+  if (wantsHelp) return { kind: "help", text: known?.help ?? topic.help };
+  if (known !== undefined) return { kind: "command", run: known.parse(args) };
+  const names = [...topic.commands.keys()].map((each) => `${name} ${each}`);
+  const say = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+  if (command === undefined) throw new UsageError(`What about ${name}? Say ${say}; add --help to read more.`);
+  throw new UsageError(`There is no command "${name} ${command}". Say ${say}.`);
 }
 
-async function runOnKeys(run: KeysCommand): Promise<string> {
+async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
   const config = loadConfigFromProcess();
   const database = await openDatabase({ url: config.databaseUrl });
   try {
-    return await run({ keyStore: createKeyStore({ database, clock: systemClock }), config, clock: systemClock });
+    const printout = await run({ database, config, clock: systemClock });
+    if (printout.note !== undefined) io.stderr.write(`${printout.note}\n`);
+    await print(printout.text, io.stdout);
+    return printout.exitCode ?? 0;
   } finally {
     await database.close();
+  }
+}
+
+/** As fast as it is read. A reader who has seen enough, such as `head`, ends it without a complaint. */
+async function print(text: Printout["text"], stdout: Writable): Promise<void> {
+  try {
+    await pipeline(typeof text === "string" ? Readable.from([text]) : Readable.from(text), stdout, { end: false });
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EPIPE")) throw error;
   }
 }
 
@@ -89,7 +150,7 @@ function sentenceOf(error: unknown): string {
     return error.message;
   if (error instanceof ConfigError) return error.message.replace("Brikk cannot start", "The settings are wrong");
   if (error instanceof StorageUnavailable)
-    return `${error.message} Nothing was changed, or it was changed as a whole; keys list tells.`;
+    return `${error.message} If something was to be changed, it was changed as a whole or not at all; keys list tells.`;
   return `This should not have happened: ${error instanceof Error ? error.message : String(error)}`;
 }
 

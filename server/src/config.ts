@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
+import { parseWebhookSecret } from "./lib/webhook-signature.ts";
+import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
 
 /**
  * Environment and optional config file -> one frozen Config. The only reader of process.env. Every fault is found before
@@ -12,10 +14,16 @@ export interface Config {
   readonly port: number;
   readonly production: boolean;
   readonly databaseUrl: string;
+  /** Holds a password perhaps; not to be shown. */
+  readonly redisUrl: string | undefined;
+  readonly redisTimeoutMs: number;
   readonly requireAuth: boolean;
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
   readonly rateLimitPerMin: number;
+  /** Undefined: budget alerts are only logged and counted. */
+  readonly budgetWebhook: { readonly url: string; readonly secrets: readonly Buffer[] } | undefined;
+  readonly anonymousRateLimitPerMin: number;
   readonly providers: readonly ProviderConfig[];
   readonly providerTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -23,6 +31,8 @@ export interface Config {
   readonly idleTimeoutMs: number;
   readonly maxBodyBytes: number;
   readonly drainTimeoutMs: number;
+  /** Undefined: usage events are kept for ever. */
+  readonly usageRetentionDays: number | undefined;
   readonly logLevel: LogLevel;
   readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
   readonly prices: readonly PriceSetting[];
@@ -66,7 +76,22 @@ export const settings = [
   { name: "HOST", fallback: "127.0.0.1", meaning: "address to listen on" },
   { name: "PORT", fallback: "8080", meaning: "port to listen on; 0 takes a free one" },
   { name: "NODE_ENV", fallback: undefined, meaning: "`production` turns on the checks that a public server needs" },
-  { name: "DATABASE_URL", fallback: "sqlite:./data/brikk.db", meaning: "where keys and the ledger live" },
+  {
+    name: "DATABASE_URL",
+    fallback: "sqlite:./data/brikk.db",
+    meaning:
+      "where keys and the ledger live: sqlite:PATH, or postgres://USER:PASSWORD@HOST:PORT/DATABASE for more than one instance",
+  },
+  {
+    name: "REDIS_URL",
+    fallback: undefined,
+    meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+  },
+  {
+    name: "REDIS_TIMEOUT_MS",
+    fallback: "100",
+    meaning: "how long a request may wait for Redis before its limits are decided in memory",
+  },
   { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
   { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
@@ -82,8 +107,28 @@ export const settings = [
   },
   { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
   { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
+  {
+    name: "BRIKK_BUDGET_WEBHOOK_URL",
+    fallback: undefined,
+    meaning: "told when a budget reaches its soft cap or 50, 80 or 100 % of its hard cap; see docs/webhooks.md",
+  },
+  {
+    name: "BRIKK_BUDGET_WEBHOOK_SECRET",
+    fallback: undefined,
+    meaning: "signs these messages: whsec_ and base64; several, separated by commas, all sign",
+  },
   { name: "BRIKK_RATE_LIMIT_PER_MIN", fallback: "60", meaning: "requests per minute and key" },
+  {
+    name: "BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN",
+    fallback: "30",
+    meaning: "requests per minute and address of callers without a key; the key they share has its own limit as well",
+  },
   { name: "BRIKK_MAX_BODY_BYTES", fallback: "10485760", meaning: "largest request body accepted" },
+  {
+    name: "BRIKK_USAGE_RETENTION_DAYS",
+    fallback: undefined,
+    meaning: "usage events older than that are deleted, 32 at least; sums stay, and without it so does everything",
+  },
   { name: "BRIKK_DRAIN_SECONDS", fallback: "30", meaning: "how long streams in hand may go on after SIGTERM" },
   { name: "PROVIDER_TIMEOUT_SECONDS", fallback: "30", meaning: "a whole attempt that does not stream" },
   { name: "PROVIDER_CONNECT_TIMEOUT_SECONDS", fallback: "5", meaning: "connecting to a provider" },
@@ -140,6 +185,20 @@ export function loadConfigFile(path: string): { prices: readonly PriceSetting[] 
   );
 }
 
+const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
+
+/** Plain http is taken as it is for providers: receivers inside a private network are common, and messages are signed. */
+function isWebAddress(text: string): boolean {
+  try {
+    const { protocol, username, password } = new URL(text);
+    // What cannot be decoded could not be sent as credentials.
+    decodeURIComponent(username + password);
+    return protocol === "https:" || protocol === "http:";
+  } catch {
+    return false;
+  }
+}
+
 export function loadConfig(environment: Environment): Config {
   const faults: string[] = [];
   const read = (name: SettingName): string =>
@@ -190,6 +249,34 @@ export function loadConfig(environment: Environment): Config {
       faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
     return text;
   };
+  const redisAddress = (name: SettingName): string | undefined => {
+    const text = environment[name]?.trim();
+    if (text === undefined || text === "" || isRedisAddress(text)) return text || undefined;
+    // It may hold a password, so this fault has its own words.
+    faults.push(`${name} is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], or rediss:// for TLS.`);
+    return undefined;
+  };
+
+  const budgetWebhook = (): Config["budgetWebhook"] => {
+    const url = read("BRIKK_BUDGET_WEBHOOK_URL");
+    // Either value may hold a secret (many receivers are known by their path alone), so neither is repeated.
+    if (url !== "" && !isWebAddress(url))
+      faults.push("BRIKK_BUDGET_WEBHOOK_URL is not an https:// or http:// address that can be called.");
+    const texts = read("BRIKK_BUDGET_WEBHOOK_SECRET")
+      .split(",")
+      .map((text) => text.trim())
+      .filter((text) => text !== "");
+    const secrets = texts.map(parseWebhookSecret);
+    if (secrets.includes(undefined))
+      faults.push(
+        `BRIKK_BUDGET_WEBHOOK_SECRET holds something other than whsec_ and 24 to 64 bytes in base64; ${NEW_WEBHOOK_SECRET}`,
+      );
+    if (url !== "" && secrets.length === 0)
+      faults.push(
+        `BRIKK_BUDGET_WEBHOOK_SECRET is not set while BRIKK_BUDGET_WEBHOOK_URL is, and unsigned messages are not sent; ${NEW_WEBHOOK_SECRET}`,
+      );
+    return url === "" ? undefined : { url, secrets: secrets.filter((bytes) => bytes !== undefined) };
+  };
 
   const host = read("HOST");
   const production = read("NODE_ENV") === "production";
@@ -203,7 +290,8 @@ export function loadConfig(environment: Environment): Config {
     );
   }
   const databaseUrl = read("DATABASE_URL");
-  if (!/^sqlite:.+/.test(databaseUrl)) fault("DATABASE_URL", "sqlite:PATH, such as sqlite:./data/brikk.db");
+  const databaseFault = databaseUrlFault(databaseUrl);
+  if (databaseFault !== undefined) faults.push(`DATABASE_URL ${databaseFault}.`);
   const defaultSoftCap = usd("BRIKK_DEFAULT_SOFT_CAP_USD");
   const defaultHardCap = usd("BRIKK_DEFAULT_HARD_CAP_USD");
   if (defaultSoftCap > defaultHardCap) fault("BRIKK_DEFAULT_SOFT_CAP_USD", "at most BRIKK_DEFAULT_HARD_CAP_USD");
@@ -226,10 +314,14 @@ export function loadConfig(environment: Environment): Config {
     port: wholeNumber("PORT", 0, 65_535),
     production,
     databaseUrl,
+    redisUrl: redisAddress("REDIS_URL"),
+    redisTimeoutMs: wholeNumber("REDIS_TIMEOUT_MS", 10, 10_000),
     requireAuth,
     defaultSoftCap,
     defaultHardCap,
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
+    budgetWebhook: budgetWebhook(),
+    anonymousRateLimitPerMin: wholeNumber("BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     providers: [
       {
         name: "openai",
@@ -250,6 +342,8 @@ export function loadConfig(environment: Environment): Config {
     idleTimeoutMs: seconds("PROVIDER_IDLE_TIMEOUT_SECONDS"),
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
+    usageRetentionDays:
+      read("BRIKK_USAGE_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_USAGE_RETENTION_DAYS", 32, 36_500),
     logLevel,
     simulator: {
       firstTokenMs: wholeNumber("SIMULATOR_FIRST_TOKEN_MS", 0, 600_000),
@@ -259,6 +353,37 @@ export function loadConfig(environment: Environment): Config {
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
+}
+
+/** The URL may hold a password, so it is never repeated. */
+function databaseUrlFault(url: string): string | undefined {
+  if (isPostgresUrl(url)) {
+    const parsed = parsePostgresUrl(url);
+    return parsed.kind === "faulty" ? parsed.fault : undefined;
+  }
+  if (/^sqlite:.+/.test(url)) return undefined;
+  const scheme = /^[a-z][a-z0-9+.-]{0,19}:/i.exec(url)?.[0];
+  return (
+    `${scheme === undefined ? "names no kind of database" : `begins with "${scheme}"`}; ` +
+    `accepted is sqlite:PATH, such as sqlite:./data/brikk.db, or ${POSTGRES_URL_FORM}`
+  );
+}
+
+/** Nothing but where it is and who asks: options are set in one place, and a query would change them. */
+function isRedisAddress(text: string): boolean {
+  try {
+    const { protocol, hostname, pathname, search, hash, username, password } = new URL(text);
+    decodeURIComponent(`${username}${password}`);
+    return (
+      (protocol === "redis:" || protocol === "rediss:") &&
+      hostname !== "" &&
+      /^(\/\d{0,5})?$/.test(pathname) &&
+      search === "" &&
+      hash === ""
+    );
+  } catch {
+    return false;
+  }
 }
 
 /** The running process's own settings. */

@@ -73,7 +73,7 @@ export const errorTable = {
     status: 429,
     type: "rate_limit_error",
     retryable: true,
-    meaning: "The key's requests per minute are used up.",
+    meaning: "A limit of the key, or of the caller's address, is reached; `details` names the rule.",
   },
   client_closed_request: {
     status: 499,
@@ -155,6 +155,9 @@ export interface ErrorBody {
   };
 }
 
+/** OpenAI's SDKs obey a wait of up to a minute. Of a longer one they make a guess of their own, and would ask again far too soon. */
+const MAX_RETRY_WAIT_MS = 60_000;
+
 /** The one error that is shown to callers; anything else that is thrown becomes `internal_error`. */
 export class BrikkError extends Error {
   override readonly name = "BrikkError";
@@ -188,8 +191,14 @@ export class BrikkError extends Error {
   headers(): Record<string, string> {
     const headers: Record<string, string> = {};
     if (!this.retryable) headers["x-should-retry"] = "false";
+    // Due on every 401 (RFC 9110 §15.5.2).
+    if (this.status === 401) headers["www-authenticate"] = "Bearer";
     const waitMs = this.extras.retryAfterMs ?? (this.status === 503 ? 1_000 : undefined);
     if (waitMs !== undefined && this.retryable) headers["retry-after"] = String(Math.max(1, Math.ceil(waitMs / 1_000)));
+    if (waitMs !== undefined && this.code === "rate_limit_exceeded") {
+      headers["retry-after-ms"] = String(waitMs);
+      headers["x-should-retry"] = String(waitMs <= MAX_RETRY_WAIT_MS);
+    }
     return headers;
   }
 }

@@ -2,14 +2,18 @@ import { createAuthenticator, type Authenticate } from "./access/authenticate.ts
 import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore } from "./access/key-store.ts";
-import { createRateLimiter, type RateLimiter } from "./access/rate-limiter.ts";
+import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import type { Config, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
+import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
+import { startRetention } from "./ledger/retention.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
 import { type Clock, systemClock } from "./lib/clock.ts";
+import { formatUsd, usdNumber } from "./lib/money.ts";
 import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
@@ -66,13 +70,55 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
 
   let catalogue = catalogueWith(config.prices, clock);
   const providers = connectProviders(config, options.simulated);
+  const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
   const ledger = await openLedger({
     database,
     clock,
     defaultSoftCap: config.defaultSoftCap,
     defaultHardCap: config.defaultHardCap,
+    // One server runs per SQLite file (see storage/instance-lock.ts).
+    soleOwner: database.dialect === "sqlite",
+    onGroup: (events) => metrics.ledgerGroup.observe(events),
+    onTransaction: () => metrics.leaseTransactions.inc(),
+    onStanding: (standing) => budgetAlerts.observe(standing),
+    onOverrun: ({ requestId, key }, reserved, cost) => {
+      metrics.overruns.inc();
+      logger.warn(
+        { request_id: requestId, key_id: key.id, reserved_usd: formatUsd(reserved), cost_usd: formatUsd(cost) },
+        "a request cost more than its worst case",
+      );
+    },
+    onWrittenOff: ({ ownerId, budgetId, windowStartMs, amount }) => {
+      metrics.writtenOffUsd.inc(usdNumber(amount));
+      logger.warn(
+        {
+          owner_id: ownerId,
+          budget_id: budgetId,
+          window_start: new Date(windowStartMs).toISOString(),
+          amount_usd: formatUsd(amount),
+        },
+        "an instance ended without giving its lease back; what its events do not account for counts as spent",
+      );
+    },
+    onUpkeepFailed: (error) => logger.error({ error }, "leases could not be kept up; it is tried again"),
   });
   const tokenCounter = createTokenCounter();
+  const retention =
+    config.usageRetentionDays === undefined
+      ? undefined
+      : startRetention({
+          database,
+          clock,
+          days: config.usageRetentionDays,
+          onDropped: ({ events, eventsFromMs }) =>
+            logger.info(
+              { events, events_from: new Date(eventsFromMs).toISOString() },
+              "old usage events were deleted, as BRIKK_USAGE_RETENTION_DAYS wants; their sums stay",
+            ),
+          onFailed: (error) =>
+            logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
+        });
+  const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
     config,
@@ -88,7 +134,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
       clock,
     }),
-    rateLimiter: createRateLimiter({ clock }),
+    rateLimiter,
     providers,
     knownProviders: config.providers.map(({ name }) => name),
     router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
@@ -99,11 +145,38 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       catalogue = catalogueWith(prices, clock);
     },
     close: async () => {
+      await retention?.stop();
       await ledger.close();
       keyRing.stop();
-      await Promise.all([providers.close(), tokenCounter.close()]);
+      // After the last settlement, whose alerts it still writes down.
+      await budgetAlerts.close();
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
     },
   };
+}
+
+async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
+  const settings = {
+    requestsPerMin: config.rateLimitPerMin,
+    anonymousRequestsPerMin: config.anonymousRateLimitPerMin,
+  };
+  if (config.redisUrl === undefined) return createMemoryRateLimiter({ settings, clock });
+  // The client's code takes 25 MB, which who has no Redis need not spend.
+  const { openSharedRateLimiter } = await import("./access/shared-rate-limiter.ts");
+  return openSharedRateLimiter({
+    settings,
+    url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
+    clock,
+    onDown: (error) => {
+      metrics.rateLimitsDegraded.set(1);
+      logger.error({ error }, "Redis does not answer; rate limits go on in memory, for this instance by itself");
+    },
+    onUp: () => {
+      metrics.rateLimitsDegraded.set(0);
+      logger.info("Redis answers again; rate limits are shared");
+    },
+  });
 }
 
 const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue =>

@@ -5,10 +5,12 @@ import { bannerOf } from "./banner.ts";
 import { type Config, ConfigError, loadConfigFile, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
+import { isPostgresUrl } from "./lib/postgres-address.ts";
 import { needsSimulator } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
 import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { databasePathOf } from "./storage/database-path.ts";
+import { databasePlaceOf } from "./storage/database-place.ts";
 import { AlreadyRunning, type InstanceLock, lockInstance } from "./storage/instance-lock.ts";
 import { openDatabase } from "./storage/open-database.ts";
 import { createLogger, openProcessLog } from "./telemetry/log.ts";
@@ -22,15 +24,16 @@ interface Running {
   readonly config: Config;
   readonly gateway: Gateway;
   readonly app: App;
+  readonly address: string;
   readonly simulator: Simulator | undefined;
   readonly database: Database;
-  readonly lock: InstanceLock;
+  /** Only a SQLite file has one server; a PostgreSQL database may have many. */
+  readonly lock: InstanceLock | undefined;
 }
 
 async function start(): Promise<Running> {
   const config = loadConfigFromProcess();
-  const databasePath = databasePathOf(config.databaseUrl);
-  const lock = lockInstance(databasePath);
+  const lock = isPostgresUrl(config.databaseUrl) ? undefined : lockInstance(databasePathOf(config.databaseUrl));
   const database = await openDatabase({ url: config.databaseUrl });
   const logger = createLogger({
     level: config.logLevel,
@@ -47,9 +50,10 @@ async function start(): Promise<Running> {
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
-  process.stdout.write(`${bannerOf({ version, address, gateway, databasePath })}\n`);
-  return { config, gateway, app, simulator, database, lock };
+  return { config, gateway, app, address, simulator, database, lock };
 }
+
+const SILENT_CONNECTIONS_MS = 2_000;
 
 /** No new request; streams in hand finish within the bound; the ledger is committed; then the rest. */
 async function stop({ config, gateway, app, simulator, database, lock }: Running): Promise<void> {
@@ -58,11 +62,14 @@ async function stop({ config, gateway, app, simulator, database, lock }: Running
   );
   const drained = gateway.inFlight.drain(config.drainTimeoutMs);
   await drained;
+  // What has not said a word since it connected is not idle to every Node, and would be waited for.
+  const cut = setTimeout(() => app.server.closeAllConnections(), SILENT_CONNECTIONS_MS);
   await app.close();
+  clearTimeout(cut);
   await gateway.close();
   await database.close();
   await simulator?.close();
-  lock.release();
+  lock?.release();
 }
 
 /** One clear sentence for what an operator can mend; anything else is a fault of ours and keeps its stack. */
@@ -110,6 +117,11 @@ try {
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
   process.on("SIGHUP", () => reloadPrices(running));
+  // Last: whoever reads it may send a signal at once.
+  const { address, gateway, config } = running;
+  process.stdout.write(
+    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl) })}\n`,
+  );
 } catch (error) {
   process.stderr.write(`${explainStart(error)}\n`);
   process.exit(1);

@@ -43,8 +43,10 @@ export class ServedLog {
   #entries: ServedEntry[] = [];
   #totals = emptyTotals();
   #waiting: Waiting[] = [];
+  readonly #followers: ((entry: ServedEntry) => void)[] = [];
 
   record(entry: ServedEntry): void {
+    for (const tell of this.#followers) tell(entry);
     this.#entries.push(entry);
     if (this.#entries.length > KEPT_ENTRIES) this.#entries.shift();
     this.#totals[entry.vendor] = addUsage(this.#totals[entry.vendor], entry.usage);
@@ -61,6 +63,11 @@ export class ServedLog {
 
   totals(): Readonly<Record<Vendor, ServedTotals>> {
     return { ...this.#totals };
+  }
+
+  /** Tells of every entry from now on, also of those that the log will not keep. */
+  follow(tell: (entry: ServedEntry) => void): void {
+    this.#followers.push(tell);
   }
 
   /** Forgets entries and totals. */

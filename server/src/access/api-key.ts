@@ -1,18 +1,27 @@
-import { type NanoUsd, nanoUsd } from "../lib/money.ts";
+import { nanoUsd } from "../lib/money.ts";
+import type { Caps, KeyCaps } from "./caps.ts";
 
 /** Callers without a key share this one, when the server lets them in; capped, limited and metered like any other. */
 export const ANONYMOUS_KEY_ID = "bk_anonymous000";
 
 export type KeyState = { readonly kind: "active" } | { readonly kind: "revoked"; readonly revokedAtMs: number };
 
-/** A caller's identity, without any secret. Immutable: a change makes a new one. Absent caps and limits: the setting's default. */
-export interface ApiKey {
+/**
+ * A caller's identity, without any secret. Immutable: a change makes a new one. The caps of its own are the day's, and absent
+ * ones the setting's default; the week and the month have none unless given.
+ */
+export interface ApiKey extends KeyCaps {
   readonly id: string;
   readonly name: string;
   readonly state: KeyState;
-  readonly softCap?: NanoUsd;
-  readonly hardCap?: NanoUsd;
+  /** Of two states of a key the one with the higher revision is the newer. */
+  readonly revision: number;
+  /** Absent: the setting's default. */
   readonly rateLimitPerMin?: number;
+  /** Absent: not limited. */
+  readonly tokensPerMin?: number;
+  /** Absent: not limited. */
+  readonly maxConcurrentRequests?: number;
   readonly createdAtMs: number;
   /** The first moment at which the key is no longer accepted. */
   readonly expiresAtMs?: number;
@@ -33,13 +42,22 @@ export interface ApiKeyRow {
   readonly status: "active" | "revoked";
   readonly soft_cap_nano_usd: bigint | null;
   readonly hard_cap_nano_usd: bigint | null;
+  readonly week_soft_cap_nano_usd: bigint | null;
+  readonly week_hard_cap_nano_usd: bigint | null;
+  readonly month_soft_cap_nano_usd: bigint | null;
+  readonly month_hard_cap_nano_usd: bigint | null;
   readonly rate_limit_per_min: bigint | null;
+  readonly tokens_per_min: bigint | null;
+  readonly max_concurrent_requests: bigint | null;
   readonly expires_at_ms: bigint | null;
   readonly created_at_ms: bigint;
   readonly revoked_at_ms: bigint | null;
+  readonly revision: bigint;
 }
 
 export function apiKeyFrom(row: ApiKeyRow): ApiKey {
+  const week = capsFrom(row.week_soft_cap_nano_usd, row.week_hard_cap_nano_usd);
+  const month = capsFrom(row.month_soft_cap_nano_usd, row.month_hard_cap_nano_usd);
   return Object.freeze({
     id: row.id,
     name: row.name,
@@ -47,10 +65,22 @@ export function apiKeyFrom(row: ApiKeyRow): ApiKey {
       row.status === "revoked"
         ? { kind: "revoked", revokedAtMs: Number(row.revoked_at_ms ?? row.created_at_ms) }
         : { kind: "active" },
-    ...(row.soft_cap_nano_usd !== null && { softCap: nanoUsd(row.soft_cap_nano_usd) }),
-    ...(row.hard_cap_nano_usd !== null && { hardCap: nanoUsd(row.hard_cap_nano_usd) }),
+    revision: Number(row.revision),
+    ...capsFrom(row.soft_cap_nano_usd, row.hard_cap_nano_usd),
+    ...(week && { week }),
+    ...(month && { month }),
     ...(row.rate_limit_per_min !== null && { rateLimitPerMin: Number(row.rate_limit_per_min) }),
+    ...(row.tokens_per_min !== null && { tokensPerMin: Number(row.tokens_per_min) }),
+    ...(row.max_concurrent_requests !== null && { maxConcurrentRequests: Number(row.max_concurrent_requests) }),
     createdAtMs: Number(row.created_at_ms),
     ...(row.expires_at_ms !== null && { expiresAtMs: Number(row.expires_at_ms) }),
   } satisfies ApiKey);
+}
+
+function capsFrom(softCap: bigint | null, hardCap: bigint | null): Caps | undefined {
+  if (softCap === null && hardCap === null) return undefined;
+  return {
+    ...(softCap !== null && { softCap: nanoUsd(softCap) }),
+    ...(hardCap !== null && { hardCap: nanoUsd(hardCap) }),
+  };
 }

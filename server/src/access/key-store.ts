@@ -1,14 +1,19 @@
-import { sql } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Clock } from "../lib/clock.ts";
 import { newKeyId } from "../lib/ids.ts";
 import type { Database } from "../storage/database.ts";
+import { lockTable } from "../storage/lock-table.ts";
+import type { Schema } from "../storage/schema.ts";
 import { ANONYMOUS_KEY_ID, type ApiKey, apiKeyFrom } from "./api-key.ts";
-import type { Caps } from "./caps.ts";
+import type { KeyCaps } from "./caps.ts";
 import { hashSecret, newSecret, type Secret, secretPrefix } from "./secret.ts";
 
-export interface NewKey extends Caps {
+/** All of a key that people choose. */
+export interface NewKey extends KeyCaps {
   readonly name: string;
   readonly rateLimitPerMin?: number;
+  readonly tokensPerMin?: number;
+  readonly maxConcurrentRequests?: number;
   readonly expiresAtMs?: number;
 }
 
@@ -32,17 +37,38 @@ export interface Revocation {
 
 /**
  * Keys at rest: the cold side, for people and admins. Every change raises the table's highest revision by one, which is how
- * key rings in this and other processes see it. Throws what the database throws.
+ * key rings in this and other processes see it. Writers take turns, so that a revision is seen only after all below it; a
+ * ring that asks for what is higher misses none. Throws what the database throws.
  */
 export interface KeyStore {
   create(wanted: NewKey): Promise<CreatedKey>;
   /** All keys, oldest first. */
   list(): Promise<readonly ListedKey[]>;
+  /**
+   * Replaces what was chosen for a key by what `revise` makes of its newest state; gives the key as it then is. `revise` may be
+   * called again when somebody else changes the key at the same time, and what it throws is passed on with nothing changed.
+   * Undefined when there is no key of that id.
+   */
+  update(keyId: string, revise: (key: ApiKey) => NewKey): Promise<ApiKey | undefined>;
   /** Undefined when there is no key of that id. */
   revoke(keyId: string): Promise<Revocation | undefined>;
   /** The key that callers without one share; made on first use. Has no secret, so nobody can present it. */
   ensureAnonymousKey(): Promise<ApiKey>;
 }
+
+const columnsOf = (wanted: NewKey) => ({
+  name: wanted.name,
+  soft_cap_nano_usd: wanted.softCap ?? null,
+  hard_cap_nano_usd: wanted.hardCap ?? null,
+  week_soft_cap_nano_usd: wanted.week?.softCap ?? null,
+  week_hard_cap_nano_usd: wanted.week?.hardCap ?? null,
+  month_soft_cap_nano_usd: wanted.month?.softCap ?? null,
+  month_hard_cap_nano_usd: wanted.month?.hardCap ?? null,
+  rate_limit_per_min: wanted.rateLimitPerMin ?? null,
+  tokens_per_min: wanted.tokensPerMin ?? null,
+  max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
+  expires_at_ms: wanted.expiresAtMs ?? null,
+});
 
 const nextRevision = sql<bigint>`(select coalesce(max(revision), 0) + 1 from api_keys)`;
 
@@ -54,21 +80,22 @@ export function createKeyStore(options: {
 }): KeyStore {
   const { database, clock, onChange } = options;
   const { query } = database;
+  const change = <T>(write: (transaction: Transaction<Schema>) => Promise<T>): Promise<T> =>
+    query.transaction().execute(async (transaction) => {
+      await lockTable(transaction, database.dialect, "api_keys");
+      return write(transaction);
+    });
   return {
     async create(wanted) {
       const secret = newSecret();
       const nowMs = clock.now();
-      const row = await query.transaction().execute(async (transaction) => {
+      const row = await change(async (transaction) => {
         const inserted = await transaction
           .insertInto("api_keys")
           .values({
             id: newKeyId(),
-            name: wanted.name,
+            ...columnsOf(wanted),
             status: "active",
-            soft_cap_nano_usd: wanted.softCap ?? null,
-            hard_cap_nano_usd: wanted.hardCap ?? null,
-            rate_limit_per_min: wanted.rateLimitPerMin ?? null,
-            expires_at_ms: wanted.expiresAtMs ?? null,
             created_at_ms: nowMs,
             revision: nextRevision,
           })
@@ -108,14 +135,32 @@ export function createKeyStore(options: {
       return [...listed.values()];
     },
 
+    async update(keyId, revise) {
+      const updated = await change(async (transaction) => {
+        const row = await transaction.selectFrom("api_keys").selectAll().where("id", "=", keyId).executeTakeFirst();
+        if (row === undefined) return undefined;
+        return transaction
+          .updateTable("api_keys")
+          .set({ ...columnsOf(revise(apiKeyFrom(row))), revision: nextRevision })
+          .where("id", "=", keyId)
+          .returningAll()
+          .executeTakeFirstOrThrow();
+      });
+      if (updated === undefined) return undefined;
+      onChange?.();
+      return apiKeyFrom(updated);
+    },
+
     async revoke(keyId) {
-      const revoked = await query
-        .updateTable("api_keys")
-        .set({ status: "revoked", revoked_at_ms: clock.now(), revision: nextRevision })
-        .where("id", "=", keyId)
-        .where("status", "=", "active")
-        .returningAll()
-        .executeTakeFirst();
+      const revoked = await change((transaction) =>
+        transaction
+          .updateTable("api_keys")
+          .set({ status: "revoked", revoked_at_ms: clock.now(), revision: nextRevision })
+          .where("id", "=", keyId)
+          .where("status", "=", "active")
+          .returningAll()
+          .executeTakeFirst(),
+      );
       if (revoked !== undefined) {
         onChange?.();
         return { key: apiKeyFrom(revoked), changed: true };
@@ -125,18 +170,20 @@ export function createKeyStore(options: {
     },
 
     async ensureAnonymousKey() {
-      const inserted = await query
-        .insertInto("api_keys")
-        .values({
-          id: ANONYMOUS_KEY_ID,
-          name: "anonymous",
-          status: "active",
-          created_at_ms: clock.now(),
-          revision: nextRevision,
-        })
-        .onConflict((conflict) => conflict.column("id").doNothing())
-        .returningAll()
-        .executeTakeFirst();
+      const inserted = await change((transaction) =>
+        transaction
+          .insertInto("api_keys")
+          .values({
+            id: ANONYMOUS_KEY_ID,
+            name: "anonymous",
+            status: "active",
+            created_at_ms: clock.now(),
+            revision: nextRevision,
+          })
+          .onConflict((conflict) => conflict.column("id").doNothing())
+          .returningAll()
+          .executeTakeFirst(),
+      );
       if (inserted !== undefined) {
         onChange?.();
         return apiKeyFrom(inserted);

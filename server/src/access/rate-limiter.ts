@@ -1,87 +1,64 @@
-import type { Clock } from "../lib/clock.ts";
+import type { ApiKey } from "./api-key.ts";
 
-const WINDOW_MS = 60_000;
-const SWEEP_INTERVAL_MS = 1_000;
-/** Rounding of floating-point sums must not turn away a request that is due. */
-const ROUNDING_MS = 1e-6;
+/**
+ * One decision for each request, before its body is read:
+ *
+ *   admit -> allowed:  charge(tokens) once its usage is settled, release() once its answer is over
+ *         -> refused:  nothing was counted, by any rule
+ *
+ * All rules that apply are decided together, all or nothing, so a request that one rule refuses uses up none of the others. The
+ * rules count in this process's memory (memory-rate-limiter.ts), or in Redis for all instances (shared-rate-limiter.ts).
+ */
+export interface RateLimiter {
+  /** Synchronous where memory can tell, so that the common case costs no promise. Never throws, never rejects. */
+  admit(caller: Caller): Admission | Promise<Admission>;
+  /** What `admit` would decide right now. Counts nothing. */
+  peek(caller: Caller): RateVerdict | Promise<RateVerdict>;
+  /** Where the counts are kept right now. */
+  readonly place: "memory" | "redis" | "memory-while-redis-is-down";
+  close(): Promise<void>;
+}
 
-export interface RateDecision {
-  readonly allowed: boolean;
-  /** Requests per minute, and the most that may come at once. */
+export interface Caller {
+  readonly key: ApiKey;
+  /** The other end of the socket; undefined when it is gone. */
+  readonly remoteAddress: string | undefined;
+}
+
+export type RateVerdict = Passed | Refused;
+export type Admission = Admitted | Refused;
+
+interface Passed {
+  readonly allowed: true;
+  readonly rules: readonly RateRule[];
+}
+
+export interface Admitted extends Passed {
+  /** There when the request holds one of the key's slots. To be called when its answer is over; a second call does nothing. */
+  readonly release: (() => void) | undefined;
+  /** Counts what the request used against the key's tokens per minute, if it has such a limit. */
+  readonly charge: (tokens: number) => void;
+}
+
+export interface Refused {
+  readonly allowed: false;
+  readonly rules: readonly RateRule[];
+  /** Of the rules that refuse, the one that does so for longest. */
+  readonly refusedBy: RateRule;
+}
+
+/** The rules there are, under the names by which headers and refusals speak of them. */
+export type RateRuleName = "key-rpm" | "key-tpm" | "ip-rpm" | "key-concurrency";
+
+/** Where a rule stands after a decision, and after its counting if it counted. Times are whole milliseconds, rounded up. */
+export interface RateRule {
+  readonly name: RateRuleName;
+  /** Per minute, and the most at once; of `key-concurrency`, the most in hand. */
   readonly limit: number;
   /** How many more would pass right now. */
   readonly remaining: number;
-  /** Until the whole limit is there again, if nothing more comes; rounded up. */
-  readonly resetSeconds: number;
-  /** Until the next request would pass; 0 when one would pass now. Rounded up. */
-  readonly retryAfterMs: number;
+  /** Until the whole limit is there again, if nothing more comes. */
+  readonly resetMs: number;
+  /** Until a request would pass; 0 when one would pass now. */
+  readonly waitMs: number;
 }
-
-/** A seam: limits in memory hold per process; shared ones stand behind the same call. */
-export interface RateLimiter {
-  /** Counts one request of the subject if it may pass. A limit of 0 lets nothing pass. */
-  take(subject: string, limitPerMin: number): RateDecision;
-}
-
-/**
- * GCRA, the generic cell rate algorithm (ITU-T I.371), in memory. A subject that was idle may send its whole limit at once and
- * then one request per `60 s / limit`; so in any stretch of t seconds no more than `limit + t * limit / 60` pass, and there is
- * no window whose edge allows a second burst. State is one number per subject: its theoretical arrival time, the moment at
- * which its debt is paid.
- *
- * At most `maxKeys` subjects are held. Those whose debt is paid go first and lose nothing by it; if all are in debt, the one
- * that was let through longest ago goes.
- */
-export function createRateLimiter(options: { readonly clock: Clock; readonly maxKeys?: number }): RateLimiter {
-  const { clock, maxKeys = 100_000 } = options;
-  const arrivals = new Map<string, number>();
-  let sweptAtMs = Number.NEGATIVE_INFINITY;
-
-  function makeRoom(nowMs: number): void {
-    if (arrivals.size < maxKeys) return;
-    if (nowMs - sweptAtMs >= SWEEP_INTERVAL_MS) {
-      sweptAtMs = nowMs;
-      for (const [subject, arrivalMs] of arrivals) if (arrivalMs <= nowMs) arrivals.delete(subject);
-    }
-    if (arrivals.size < maxKeys) return;
-    const longestAgo = arrivals.keys().next();
-    if (!longestAgo.done) arrivals.delete(longestAgo.value);
-  }
-
-  return {
-    take(subject, limitPerMin) {
-      const nowMs = clock.monotonicMs();
-      if (limitPerMin <= 0)
-        return { allowed: false, limit: 0, remaining: 0, resetSeconds: WINDOW_MS / 1_000, retryAfterMs: WINDOW_MS };
-      const stepMs = WINDOW_MS / limitPerMin;
-      const arrivalMs = Math.max(arrivals.get(subject) ?? nowMs, nowMs);
-      const nextArrivalMs = arrivalMs + stepMs;
-      const waitMs = msUntil(nextArrivalMs - WINDOW_MS, nowMs);
-      if (waitMs > 0) {
-        return {
-          allowed: false,
-          limit: limitPerMin,
-          remaining: 0,
-          resetSeconds: secondsUntil(arrivalMs, nowMs),
-          retryAfterMs: waitMs,
-        };
-      }
-      // Deleting first keeps the map in the order in which subjects were last let through.
-      if (!arrivals.delete(subject)) makeRoom(nowMs);
-      arrivals.set(subject, nextArrivalMs);
-      const remaining = Math.max(0, Math.floor((WINDOW_MS - (nextArrivalMs - nowMs) + ROUNDING_MS) / stepMs));
-      return {
-        allowed: true,
-        limit: limitPerMin,
-        remaining,
-        resetSeconds: secondsUntil(nextArrivalMs, nowMs),
-        retryAfterMs: msUntil(nextArrivalMs + stepMs - WINDOW_MS, nowMs),
-      };
-    },
-  };
-}
-
-/** Whole milliseconds from now on, rounded up; 0 when the moment has come. */
-const msUntil = (thenMs: number, nowMs: number): number => Math.max(0, Math.ceil(thenMs - nowMs - ROUNDING_MS));
-
-const secondsUntil = (thenMs: number, nowMs: number): number => Math.ceil(msUntil(thenMs, nowMs) / 1_000);

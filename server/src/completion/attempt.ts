@@ -48,7 +48,7 @@ const MAX_HELD_EVENTS = 10_000;
 
 export async function attempt(
   candidate: Candidate,
-  call: { operation: Operation; document: JsonDocument; stream: boolean },
+  call: { operation: Operation; document: JsonDocument; stream: boolean; maxOutputTokens: number | undefined },
   timeouts: AttemptTimeouts,
   signal: AbortSignal,
 ): Promise<Answer> {
@@ -72,7 +72,7 @@ export async function attempt(
   let streaming = false;
   try {
     const response = await transport.send(
-      provider.prepare(call.operation, call.document, candidate.model.id),
+      provider.prepare(call.operation, call.document, candidate.model.id, call.maxOutputTokens),
       controller.signal,
     );
     if (response.status !== 200)
@@ -126,7 +126,10 @@ function readWhole(body: Buffer, operation: Operation, provider: string): WholeA
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
   if (!Array.isArray(items) || items.length === 0)
-    throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", { provider });
+    throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", {
+      provider,
+      wireUsage: answer["usage"],
+    });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
 }
 

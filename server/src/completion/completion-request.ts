@@ -13,6 +13,7 @@ export interface CompletionRequest {
   /** The caller wants the usage chunk of a stream. */
   readonly wantsUsage: boolean;
   readonly choices: number;
+  /** The longest answer that the caller allows. */
   readonly maxOutputTokens: number | undefined;
 }
 
@@ -33,9 +34,13 @@ export function readCompletionRequest(operation: Operation, document: JsonDocume
       "include_usage" in streamOptions &&
       streamOptions.include_usage === true,
     choices: numberOf(value["n"]) ?? 1,
-    maxOutputTokens: numberOf(value["max_completion_tokens"]) ?? numberOf(value["max_tokens"]),
+    maxOutputTokens: longer(numberOf(value["max_completion_tokens"]), numberOf(value["max_tokens"])),
   };
 }
+
+/** Which of the two a vendor obeys is the vendor's to say. */
+const longer = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.max(a, b);
 
 const numberOf = (value: unknown): number | undefined => (typeof value === "number" ? value : undefined);
 
@@ -45,30 +50,29 @@ export function inputTexts(request: CompletionRequest): string[] {
   const collect = (value: unknown): void => {
     if (typeof value === "string") texts.push(value);
     else if (Array.isArray(value)) for (const item of value as unknown[]) collect(item);
-    else if (typeof value === "object" && value !== null)
-      for (const [name, item] of Object.entries(value)) if (name !== "image_url") collect(item);
+    else if (typeof value === "object" && value !== null) for (const item of Object.values(value)) collect(item);
   };
   const { value } = request.document;
   if (request.operation === "embeddings") collect(value["input"]);
   else {
-    for (const message of Array.isArray(value["messages"]) ? (value["messages"] as unknown[]) : []) collect(message);
+    collect(withoutPictures(value["messages"]));
     collect(value["tools"]);
   }
   return texts;
 }
 
-/** Most tokens that a vendor documents for one picture at full detail, rounded up; for those sent as an address. */
-const MAX_IMAGE_TOKENS = 50_000;
-
-/** Upper bound of the input tokens: no byte-level tokenizer makes more tokens than there are bytes. */
-export function boundInputTokens(request: CompletionRequest): number {
-  const messages = request.document.value["messages"];
-  let images = 0;
-  if (Array.isArray(messages)) {
-    for (const message of messages as { content?: unknown }[]) {
-      if (Array.isArray(message.content))
-        images += (message.content as { type?: unknown }[]).filter((part) => part?.type === "image_url").length;
-    }
-  }
-  return request.document.bytes.length + images * MAX_IMAGE_TOKENS;
+/**
+ * The messages without the pictures in their parts, which no tokenizer counts. Only there: a tool's schema may well have a
+ * property of the same name, and is read as text.
+ */
+export function withoutPictures(messages: unknown): unknown {
+  if (!Array.isArray(messages)) return messages;
+  return messages.map((message: { readonly content?: unknown } | null) =>
+    Array.isArray(message?.content)
+      ? { ...message, content: message.content.map((part: unknown) => (isPicture(part) ? { type: part.type } : part)) }
+      : message,
+  );
 }
+
+const isPicture = (part: unknown): part is { readonly type: "image_url" } =>
+  typeof part === "object" && part !== null && "type" in part && part.type === "image_url";

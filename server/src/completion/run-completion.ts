@@ -1,24 +1,19 @@
 import type { ApiKey } from "../access/api-key.ts";
-import { BrikkError, toBrikkError } from "../errors.ts";
-import { costOf } from "../ledger/cost.ts";
-import type { Ledger, Outcome, Receipt, Settlement } from "../ledger/ledger.ts";
-import type { CatalogueModel } from "../ledger/model-catalogue.ts";
+import { type BrikkError, toBrikkError } from "../errors.ts";
+import type { AttemptUsage, Ledger, Outcome, Receipt, Reservation, Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
-import { NO_USAGE, totalTokens, type Usage } from "../ledger/usage.ts";
+import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
-import { usdNumber } from "../lib/money.ts";
+import { reach } from "../lib/fault-point.ts";
 import { ProviderError } from "../providers/provider.ts";
-import {
-  type Answer,
-  attempt,
-  type AttemptTimeouts,
-  type MeteredBytes,
-  type StreamedAnswer,
-  type WholeAnswer,
-} from "./attempt.ts";
-import { boundInputTokens, type CompletionRequest, inputTexts } from "./completion-request.ts";
+import { callerLeft } from "./abort-reason.ts";
+import { type Answer, attempt, type AttemptTimeouts, type WholeAnswer } from "./attempt.ts";
+import type { CompletionRequest } from "./completion-request.ts";
+import { mayHaveWorked, measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
+import { relayStream, type StreamEnding } from "./relay-stream.ts";
+import { spendingOf } from "./request-bound.ts";
 
 /**
  * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
@@ -34,20 +29,18 @@ export async function runCompletion(services: CompletionServices, call: Completi
   const startedMs = clock.monotonicMs();
 
   let route: Route;
-  let reservation: ReturnType<Ledger["reserve"]>;
+  let reservation: Reservation;
   try {
     route = call.chooseRoute();
-    reservation = ledger.reserve({
+    const reserved = ledger.reserve({
       ...entry,
       routeReason: route.reason,
-      candidates: route.candidates.map(({ model }) => model),
-      bound: boundOf(call.request),
+      ...spendingOf(services.tokenCounter, call.request, route),
     });
+    reservation = reserved instanceof Promise ? await reserved : reserved;
+    reach("reserved");
   } catch (error) {
-    const refusal = toBrikkError(error);
-    // Without storage there is nowhere to write it, and waiting for it would hold the answer back.
-    if (refusal.code !== "storage_unavailable")
-      await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    const refusal = await recorded(ledger, entry, toBrikkError(error));
     services.record({
       ...recordBase(call, undefined, clock.monotonicMs() - startedMs),
       outcome: "refused",
@@ -58,17 +51,29 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
-  const progress: Progress = { attempts: 0, fallback: false, timeToFirstTokenMs: undefined, candidate: undefined };
+  const { maxOutputTokens } = reservation;
+  const progress: Progress = {
+    attempts: 0,
+    fallback: false,
+    timeToFirstTokenMs: undefined,
+    candidate: undefined,
+    earlier: [],
+    maxOutputTokens,
+  };
   let ending: Ending;
   try {
-    const answer = await callCandidates(services, call, route, progress, startedMs);
-    ending = answer.kind === "whole" ? { outcome: "completed", answer } : await relay(call, answer, progress);
+    const answer = await callCandidates(services, call, route, reservation, progress, startedMs);
+    ending =
+      answer.kind === "whole"
+        ? { outcome: "completed", answer }
+        : await relayStream(call, answer, headOf(progress, progress.candidate!));
   } catch (error) {
     ending = callerLeft(call.signal)
       ? { outcome: "cancelled" }
       : { outcome: "failed", error: call.signal.aborted ? call.signal.reason : error };
   }
 
+  reach("answer-received");
   const settlement = await settlementOf(services, call.request, ending, progress);
   let receipt: Receipt;
   try {
@@ -101,6 +106,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     fallback: progress.fallback,
     attempts: progress.attempts,
     timeToFirstTokenMs: progress.timeToFirstTokenMs,
+    clampedMaxTokens: maxOutputTokens,
     usage: settlement.usage,
     receipt,
     durationMs,
@@ -142,6 +148,7 @@ export interface CompletionSink {
 export interface AnswerHead {
   readonly candidate: Candidate;
   readonly fallback: boolean;
+  readonly clampedMaxTokens: number | undefined;
   readonly timeToFirstTokenMs: number;
 }
 
@@ -158,6 +165,8 @@ export interface CompletionReport {
   readonly fallback: boolean;
   readonly attempts: number;
   readonly timeToFirstTokenMs: number | undefined;
+  /** What the answer was limited to, where the budget paid for no more. */
+  readonly clampedMaxTokens: number | undefined;
   readonly usage: Usage;
   readonly receipt: Receipt;
   readonly durationMs: number;
@@ -186,12 +195,15 @@ interface Progress {
   timeToFirstTokenMs: number | undefined;
   /** Whoever was asked last. */
   candidate: Candidate | undefined;
+  /** What those asked before may bill. */
+  readonly earlier: AttemptUsage[];
+  readonly maxOutputTokens: number | undefined;
 }
 
 type Ending =
-  | { readonly outcome: "completed"; readonly answer: WholeAnswer | StreamedAnswer }
-  | { readonly outcome: "truncated"; readonly answer: StreamedAnswer; readonly error: unknown }
-  | { readonly outcome: "cancelled"; readonly answer?: StreamedAnswer }
+  | StreamEnding
+  | { readonly outcome: "completed"; readonly answer: WholeAnswer }
+  | { readonly outcome: "cancelled"; readonly answer?: undefined }
   | { readonly outcome: "failed"; readonly error: unknown };
 
 /** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
@@ -199,118 +211,79 @@ async function callCandidates(
   services: CompletionServices,
   call: CompletionCall,
   route: Route,
+  reservation: Reservation,
   progress: Progress,
   startedMs: number,
 ): Promise<Answer> {
   let last: unknown;
+  // Who left while a lease was waited for.
+  if (call.signal.aborted) throw call.signal.reason;
   for (const candidate of route.candidates) {
     progress.attempts += 1;
     progress.fallback = candidate !== route.candidates[0];
     progress.candidate = candidate;
     try {
-      const answer = await attempt(candidate, call.request, services.timeouts, call.signal);
+      const answer = await attempt(
+        candidate,
+        { ...call.request, maxOutputTokens: limitOf(candidate, progress.maxOutputTokens) },
+        services.timeouts,
+        call.signal,
+      );
+      reach("answer-begun");
       progress.timeToFirstTokenMs = Math.round(services.clock.monotonicMs() - startedMs);
       return answer;
     } catch (error) {
       if (call.signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
       last = error;
+      if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
+      // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
+      if (!(await reservation.again())) throw error;
+      const { usage } = await measureFailure(services.tokenCounter, call.request, error);
+      progress.earlier.push({ model: candidate.model, usage });
     }
   }
   throw last;
 }
 
-/** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
-async function relay(call: CompletionCall, answer: StreamedAnswer, progress: Progress): Promise<Ending> {
-  const { sink, signal, request } = call;
-  const candidate = progress.candidate!;
-  const { meter } = answer;
-  let done = false;
+/** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */
+const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): number | undefined =>
+  maxOutputTokens === undefined || model.maxOutputTokens === undefined
+    ? maxOutputTokens
+    : Math.min(maxOutputTokens, model.maxOutputTokens);
 
-  /** Collects the bytes of these events that are the caller's, up to the one that says that the stream went wrong. */
-  const collect = (pieces: readonly MeteredBytes[], bytes: Buffer[]): ProviderError | undefined => {
-    for (const piece of pieces) {
-      const { event } = piece;
-      switch (event.kind) {
-        case "quiet":
-        case "output":
-          bytes.push(piece.bytes);
-          break;
-        case "usage":
-          if (request.wantsUsage)
-            bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
-          else if (!event.alone) bytes.push(piece.bytes);
-          break;
-        case "done":
-          done = true;
-          return undefined;
-        case "vendor-error":
-          return new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
-            provider: candidate.model.provider,
-            vendorMessage: event.message,
-          });
-        case "malformed":
-          return new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
-            provider: candidate.model.provider,
-          });
-        default:
-          event satisfies never;
-      }
-    }
-    return undefined;
-  };
-
-  /** Resolves with the fault that ends the stream, if these events hold one; what came before it is the caller's all the same. */
-  const pass = async (pieces: readonly MeteredBytes[]): Promise<ProviderError | undefined> => {
-    const bytes: Buffer[] = [];
-    const fault = collect(pieces, bytes);
-    const waiting = bytes.length > 0 && sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
-    if (waiting) await waiting;
-    return fault;
-  };
-
+/** The refusal to answer with, once it is durable; another one when it cannot be written down. */
+async function recorded(
+  ledger: Ledger,
+  entry: Parameters<Ledger["recordRefusal"]>[0],
+  refusal: BrikkError,
+): Promise<BrikkError> {
+  if (refusal.code === "storage_unavailable") return refusal;
   try {
-    sink.start({ candidate, fallback: progress.fallback, timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0 });
-    let fault = await pass(answer.held);
-    if (!done && !fault) {
-      for await (const pieces of answer.rest) {
-        fault = await pass(pieces);
-        if (done || fault || signal.aborted) break;
-      }
-    }
-    // The meter has read the whole packet, also what stands behind the fault and was not passed on.
-    if (fault && !signal.aborted) return { outcome: "truncated", answer, error: fault };
+    await ledger.recordRefusal(entry, { status: refusal.status, errorCode: refusal.code });
+    return refusal;
   } catch (error) {
-    // Every choice was finished and counted: only the closing words are missing.
-    if (!signal.aborted && !(meter.finished && meter.usage)) return { outcome: "truncated", answer, error };
-  } finally {
-    await answer.rest.return();
+    return toBrikkError(error);
   }
-  if (signal.aborted && !done)
-    return callerLeft(signal)
-      ? { outcome: "cancelled", answer }
-      : { outcome: "truncated", answer, error: signal.reason };
-  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
-  return {
-    outcome: "truncated",
-    answer,
-    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", {
-      provider: candidate.model.provider,
-    }),
-  };
 }
 
 async function settlementOf(
-  services: CompletionServices,
+  { tokenCounter }: CompletionServices,
   request: CompletionRequest,
   ending: Ending,
   progress: Progress,
 ): Promise<Settlement> {
   const failure = "error" in ending ? callersError(ending.error) : undefined;
-  const measured = await measure(services, request, ending);
+  const measured =
+    progress.attempts === 0
+      ? NOTHING_USED
+      : ending.outcome === "failed"
+        ? await measureFailure(tokenCounter, request, ending.error)
+        : await measureAnswer(tokenCounter, request, ending.answer);
   const { candidate } = progress;
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
     ...measured,
+    earlier: progress.earlier,
     outcome: ending.outcome,
     status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" ? failure!.status : 200,
     errorCode: failure?.code,
@@ -318,51 +291,6 @@ async function settlementOf(
     fallback: progress.fallback,
     timeToFirstTokenMs: progress.timeToFirstTokenMs,
   };
-}
-
-/** The provider's own count where it came; else what was sent and received, counted by us and marked so; zero when nothing was produced. */
-async function measure(
-  { tokenCounter }: CompletionServices,
-  request: CompletionRequest,
-  ending: Ending,
-): Promise<Pick<Settlement, "usage" | "usageSource">> {
-  const answer = "answer" in ending ? ending.answer : undefined;
-  const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
-  if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
-  if (!answer && ending.outcome === "failed" && !mayHaveWorked(ending.error))
-    return { usage: NO_USAGE, usageSource: "none" };
-  const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
-  const messages = request.document.value["messages"];
-  const [inputTokens, outputTokens] = await Promise.all([
-    tokenCounter.count(inputTexts(request)),
-    tokenCounter.count([output.join("")]),
-  ]);
-  const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
-  return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
-}
-
-/** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
-const TOKENS_PER_MESSAGE = 3;
-const TOKENS_PER_REQUEST = 3;
-
-/** The request had reached the provider, and nobody knows how far it came. */
-const mayHaveWorked = (error: unknown): boolean =>
-  isDraining(error) ||
-  (error instanceof ProviderError &&
-    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
-
-const isDraining = (error: unknown): boolean => error instanceof BrikkError && error.code === "draining";
-
-/** A server that stops aborts too, but then the caller is still there and must be told. */
-const callerLeft = (signal: AbortSignal): boolean => signal.aborted && !isDraining(signal.reason);
-
-function wholeTexts(answer: WholeAnswer): string[] {
-  const choices = answer.value["choices"];
-  if (!Array.isArray(choices)) return [];
-  return (choices as { message?: { content?: unknown; tool_calls?: unknown } }[]).flatMap(({ message }) => [
-    typeof message?.content === "string" ? message.content : JSON.stringify(message?.content ?? ""),
-    message?.tool_calls === undefined ? "" : JSON.stringify(message.tool_calls),
-  ]);
 }
 
 function finish(
@@ -388,19 +316,12 @@ function finish(
   }
 }
 
-/** A model without a documented limit may fill its context; without that either, no model known today says more at once. */
-const MAX_UNDOCUMENTED_OUTPUT_TOKENS = 1_000_000;
-
-function boundOf(request: CompletionRequest): Parameters<Ledger["reserve"]>[0]["bound"] {
-  return {
-    inputTokens: boundInputTokens(request),
-    outputTokens: (model: CatalogueModel) =>
-      request.operation === "embeddings"
-        ? 0
-        : (request.maxOutputTokens ?? model.maxOutputTokens ?? model.contextTokens ?? MAX_UNDOCUMENTED_OUTPUT_TOKENS),
-    choices: request.choices,
-  };
-}
+const headOf = (progress: Progress, candidate: Candidate): AnswerHead => ({
+  candidate,
+  fallback: progress.fallback,
+  clampedMaxTokens: progress.maxOutputTokens,
+  timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
+});
 
 const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
   key: call.key,

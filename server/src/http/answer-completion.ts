@@ -1,10 +1,12 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Admitted } from "../access/rate-limiter.ts";
 import type { CompletionRequest } from "../completion/completion-request.ts";
 import type { Route } from "../completion/model-router.ts";
 import { type Completed, type CompletionServices, runCompletion } from "../completion/run-completion.ts";
 import { BrikkError } from "../errors.ts";
+import { totalTokens } from "../ledger/usage.ts";
 import { formatUsd } from "../lib/money.ts";
-import { servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
+import { refusedHeaders, servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
 import type { InFlight } from "./in-flight.ts";
 import { createStreamReply } from "./stream-reply.ts";
 
@@ -16,7 +18,7 @@ export type AnswerCompletion = (
 
 export function createAnswerCompletion(services: CompletionServices, inFlight: InFlight): AnswerCompletion {
   return async ({ request, reply }, completion) => {
-    const { key, trace } = request;
+    const { key, trace, admission } = request;
     const hand = inFlight.begin();
     const left = (): void => {
       if (!reply.raw.writableFinished)
@@ -29,7 +31,7 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
     if (reply.raw.destroyed) left();
     request.recorded = true;
     try {
-      const completed = await runCompletion(services, {
+      const completed = await runCompletion(chargingServices(services, admission), {
         key,
         requestId: request.id,
         traceId: trace.traceId,
@@ -41,19 +43,32 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
           ...timingHeader({ "first-token": head.timeToFirstTokenMs }),
         })),
       });
-      const { candidate, fallback, receipt, durationMs, timeToFirstTokenMs } = completed.report;
+      const { candidate, fallback, clampedMaxTokens, receipt, durationMs, timeToFirstTokenMs } = completed.report;
       if (candidate && !reply.raw.headersSent) {
         reply.headers({
-          ...servedHeaders({ candidate, fallback }),
+          ...servedHeaders({ candidate, fallback, clampedMaxTokens }),
           ...standingHeaders(receipt.standing),
           "x-brikk-cost-usd": formatUsd(receipt.cost),
           ...timingHeader({ provider: timeToFirstTokenMs, total: durationMs }),
         });
       }
       return completed;
+    } catch (error) {
+      if (error instanceof BrikkError && error.code === "hard_cap_exceeded")
+        reply.headers(refusedHeaders(services.ledger.standing(key)));
+      throw error;
     } finally {
       reply.raw.off("close", left);
       hand.end();
     }
   };
 }
+
+/** Whatever became of a request, what it used counts against its key's tokens per minute before its answer ends. */
+const chargingServices = (services: CompletionServices, admission: Admitted): CompletionServices => ({
+  ...services,
+  record: (record) => {
+    services.record(record);
+    if (record.usage) admission.charge(totalTokens(record.usage));
+  },
+});

@@ -3,6 +3,7 @@ import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { schemaFaults } from "./schema-faults.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -75,10 +76,7 @@ function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): 
 function explain(thrown: FastifyError): BrikkError {
   if (thrown instanceof BrikkError) return thrown;
   if (hasZodFastifySchemaValidationErrors(thrown)) {
-    const faults = thrown.validation.map((fault) => ({
-      param: paramOf(fault.instancePath),
-      message: fault.message ?? "is not accepted",
-    }));
+    const faults = schemaFaults(thrown.validation);
     const [first] = faults;
     return new BrikkError(
       "invalid_request",
@@ -121,10 +119,3 @@ function explain(thrown: FastifyError): BrikkError {
       return toBrikkError(thrown);
   }
 }
-
-/** A JSON pointer in OpenAI's way of naming a part: `/messages/0/role` is `messages[0].role`. */
-const paramOf = (pointer: string): string =>
-  pointer
-    .replace(/^\//, "")
-    .replaceAll(/\/(\d+)(?=\/|$)/g, "[$1]")
-    .replaceAll("/", ".");

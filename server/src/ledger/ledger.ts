@@ -1,34 +1,50 @@
 import type { ApiKey } from "../access/api-key.ts";
 import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import { reach } from "../lib/fault-point.ts";
 import { uuidv7 } from "../lib/ids.ts";
-import { formatUsd, type NanoUsd, nanoUsd, usdNumber, ZERO_USD } from "../lib/money.ts";
-import type { Database } from "../storage/database.ts";
-import { costOf, worstCaseCost } from "./cost.ts";
+import { type NanoUsd, nanoUsd, ZERO_USD } from "../lib/money.ts";
+import { type Database, StorageUnavailable } from "../storage/database.ts";
+import type { WindowStanding } from "./alert-thresholds.ts";
+import type { BudgetAccount } from "./budget-account.ts";
+import { type BudgetStanding, capExceeded, type Standing, standingOf, tightestOf } from "./budget-standing.ts";
+import { createBudgetStatements } from "./budget-statements.ts";
+import { createBudgetList } from "./budgets.ts";
+import { costOf } from "./cost.ts";
+import { type Held, openLeases, type WriteOff } from "./leases.ts";
 import type { CatalogueModel } from "./model-catalogue.ts";
-import type { Rates } from "./rates.ts";
+import { longestWithin, mostOf, type RequestBound, SHORTEST_ANSWER_TOKENS } from "./request-cost.ts";
 import { NO_USAGE, type Usage } from "./usage.ts";
-import { createUsageWriter, type UsageEvent, type UsageWriter } from "./usage-writer.ts";
+import { createUsageWriter, type UsageEvent } from "./usage-writer.ts";
 
 /**
  * The one place where money lives. A request passes it twice:
  *
- * 1. `reserve` sets the worst case aside, against the key's day: spent + reserved <= hard cap in every state, or 402.
- * 2. `settle` turns the reservation into the actual cost: the usage event is committed first, then spent grows and the
- *    reservation is given back. Nothing is called done before `settle` has resolved.
+ * 1. `reserve` sets the worst case aside in every budget of the key, or in none: from the slices that this process leased
+ *    (see leases.ts), at once where they suffice. What does not fit is first counted more exactly, then shortened, then refused.
+ * 2. `settle` turns the reservation into the actual cost: the usage event is committed together with the budgets it is paid
+ *    from, and what was set aside beyond it is free again. Nothing is called done before `settle` has resolved.
  *
- * One process owns a SQLite ledger (see storage/instance-lock.ts), so memory may hold the day's sums; they are read from
- * the hourly roll-ups at the start. A process that dies takes its reservations with it.
+ * In every state, whatever dies: spent + leased <= hard cap in the database, reserved <= leased in this process.
  */
 export interface Ledger {
-  /** Throws hard_cap_exceeded, storage_unavailable. */
-  reserve(request: ReservationRequest): Reservation;
-  /** Writes down a request that was refused before it cost anything; resolves when durable. */
+  /** A promise only when memory alone cannot say. Throws or rejects with hard_cap_exceeded, storage_unavailable. */
+  reserve(request: ReservationRequest): Reservation | Promise<Reservation>;
+  /** Writes down a request that was refused before it cost anything; resolves when durable. Rejects with storage_unavailable. */
   recordRefusal(request: LedgerRequest, refusal: { status: number; errorCode: string }): Promise<void>;
+  /** Where a key stands, from memory: what other instances did since the last commit of this one is not in it. */
   standing(key: ApiKey): Standing;
+  /** Where a key stands, asked of the database. Throws StorageUnavailable. */
+  standingNow(key: ApiKey): Promise<Standing>;
+  /** What would become of a request, asked of the database: nothing is set aside. Throws StorageUnavailable. */
+  preview(
+    request: Omit<ReservationRequest, keyof LedgerRequest | "routeReason"> & { readonly key: ApiKey },
+  ): Promise<Preview>;
   /** False while the database does not take events; they wait in memory. */
   readonly writable: boolean;
-  /** Resolves when every event handed in is committed. */
+  /** One round of upkeep of the leases; runs by itself once a second. */
+  tick(): Promise<void>;
+  /** Resolves when every event handed in is committed and what was leased is given back. */
   close(): Promise<void>;
 }
 
@@ -44,22 +60,32 @@ export interface LedgerRequest {
 
 export interface ReservationRequest extends LedgerRequest {
   readonly routeReason: string;
-  /** Rates of every candidate; the dearest is reserved. */
+  /** All who may serve; the dearest is reserved. */
   readonly candidates: readonly CatalogueModel[];
-  readonly bound: {
-    readonly inputTokens: number;
-    readonly outputTokens: (model: CatalogueModel) => number;
-    readonly choices: number;
-  };
+  readonly bound: RequestBound;
+  /** A lower bound that is as certain, found with more work; the same where there is none. */
+  readonly tighten: () => Promise<RequestBound>;
 }
 
 export interface Reservation {
   readonly worstCase: NanoUsd;
+  /** Set when the rest of the budget pays for a shorter answer only. */
+  readonly maxOutputTokens: number | undefined;
+  /** Sets the worst case aside once more, for another attempt beside one that may be billed; false when it does not fit. */
+  again(): Promise<boolean>;
   /** Commits what became of the request. Call it once, always. */
   settle(result: Settlement): Promise<Receipt>;
 }
 
+/** What one attempt used. */
+export interface AttemptUsage {
+  readonly model: CatalogueModel;
+  readonly usage: Usage;
+}
+
 export interface Settlement {
+  /** Attempts that failed before the one that `served` is about, and that their providers may bill all the same. */
+  readonly earlier?: readonly AttemptUsage[];
   readonly served: { readonly model: CatalogueModel; readonly simulated: boolean } | undefined;
   readonly usage: Usage;
   readonly usageSource: "exact" | "estimated" | "none";
@@ -78,122 +104,205 @@ export interface Receipt {
   readonly standing: Standing;
 }
 
-/** Where a key stands today (UTC). */
-export interface Standing {
-  readonly spent: NanoUsd;
-  readonly reserved: NanoUsd;
-  readonly softCap: NanoUsd;
-  readonly hardCap: NanoUsd;
-  readonly softCapExceeded: boolean;
-  readonly hardCapExceeded: boolean;
-  readonly resetsAtMs: number;
-}
-
-export const DAY_MS = 86_400_000;
-const dayOf = (epochMs: number): number => epochMs - (epochMs % DAY_MS);
-
-interface DayAccount {
-  dayStartMs: number;
-  spent: bigint;
-  reserved: bigint;
-}
+export type Preview = { readonly budgets: readonly BudgetStanding[]; readonly worstCase: NanoUsd } & (
+  | { readonly passes: true; readonly maxOutputTokens: number | undefined }
+  | { readonly passes: false; readonly refusal: BrikkError }
+);
 
 export interface LedgerOptions {
   readonly database: Database;
   readonly clock: Clock;
   readonly defaultSoftCap: NanoUsd;
   readonly defaultHardCap: NanoUsd;
+  /** Nobody else serves from this database. */
+  readonly soleOwner: boolean;
+  /** An instance that was not heard of for so long is given up, and what it had leased is written off. */
+  readonly silentAfterMs?: number;
+  /** Told where a budget stands after a commit that changed it, and when it refuses because next to nothing is left. */
+  readonly onStanding?: (standing: WindowStanding) => void;
+  /** A request cost more than was set aside for it. */
+  readonly onOverrun?: (request: LedgerRequest, reserved: NanoUsd, cost: NanoUsd) => void;
+  /** Told of every committed group of usage events. */
+  readonly onGroup?: (events: number) => void;
+  /** Told of every transaction that leased or gave back. */
+  readonly onTransaction?: () => void;
+  readonly onWrittenOff?: (writeOff: WriteOff) => void;
+  readonly onUpkeepFailed?: (error: unknown) => void;
 }
 
-/** Opens the ledger with today's sums read from the roll-ups. Throws StorageUnavailable. */
+/** Opens the ledger with where the budgets stand. Throws StorageUnavailable. */
 export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   const { database, clock } = options;
-  const writer: UsageWriter = createUsageWriter(database);
-  const accounts = new Map<string, DayAccount>();
-  const today = dayOf(clock.now());
-  const rows = await database.all({
-    sql: "select key_id, sum(cost_nano_usd) as spent from usage_hourly where hour_start_ms >= ? group by key_id",
-    params: [today],
+  const statements = createBudgetStatements(database.dialect);
+  const budgetsOf = createBudgetList({ softCap: options.defaultSoftCap, hardCap: options.defaultHardCap });
+  const leases = await openLeases({ ...options, statements, budgetsOf });
+  const writer = createUsageWriter({
+    database,
+    statements,
+    ownerId: leases.ownerId,
+    ...(options.onGroup && { onGroup: options.onGroup }),
+    onCommitted: (rows) => {
+      for (const account of leases.learn(rows)) tell(account, false);
+    },
   });
-  for (const row of rows)
-    accounts.set(String(row["key_id"]), { dayStartMs: today, spent: row["spent"] as bigint, reserved: 0n });
 
-  const account = (keyId: string, now: number): DayAccount => {
-    const dayStartMs = dayOf(now);
-    let found = accounts.get(keyId);
-    // What is in flight at midnight settles to the day it was reserved from, so a new day starts a new account.
-    // A wall clock that is set back stays in the later day, or its budget would be given out twice.
-    if (!found || found.dayStartMs < dayStartMs) accounts.set(keyId, (found = { dayStartMs, spent: 0n, reserved: 0n }));
-    return found;
-  };
-
-  const describe = (key: ApiKey, from: DayAccount): Standing => {
-    const softCap = key.softCap ?? options.defaultSoftCap;
-    const hardCap = key.hardCap ?? options.defaultHardCap;
-    return {
-      spent: nanoUsd(from.spent),
-      reserved: nanoUsd(from.reserved),
+  const tell = ({ budget, startMs, endMs, spent }: BudgetAccount, refusing: boolean): void => {
+    const { id, scopeId, window, softCap, hardCap } = budget;
+    options.onStanding?.({
+      budgetId: id,
+      scopeId,
+      window,
+      windowStartMs: startMs,
+      windowEndMs: endMs,
+      spent: nanoUsd(spent),
       softCap,
       hardCap,
-      softCapExceeded: from.spent >= softCap,
-      hardCapExceeded: from.spent >= hardCap,
-      resetsAtMs: from.dayStartMs + DAY_MS,
-    };
+      refusing,
+    });
+  };
+
+  const standing = (key: ApiKey): Standing => ({ budgets: leases.accountsOf(key, clock.now()).map(standingOf) });
+
+  const standingNow = async (key: ApiKey): Promise<Standing> => {
+    const accounts = leases.accountsOf(key, clock.now());
+    await leases.refresh(accounts);
+    return { budgets: accounts.map(standingOf) };
   };
 
   const eventOf = (
     request: LedgerRequest,
-    routeReason: string | null,
+    route: { readonly reason: string | null; readonly held?: Held },
     result: Settlement,
     cost: NanoUsd,
+    earlierCost: NanoUsd = ZERO_USD,
   ): UsageEvent => ({
     eventId: uuidv7(request.occurredAtMs),
     request,
-    routeReason,
+    routeReason: route.reason,
+    held: route.held,
     result,
     cost,
+    earlierCost,
     finishedAtMs: Math.max(request.occurredAtMs, clock.now()),
   });
 
+  const reservationOf = (request: ReservationRequest, accounts: readonly BudgetAccount[], held: Held): Reservation => {
+    let aside: bigint = held.amount;
+    return {
+      worstCase: held.amount,
+      maxOutputTokens: held.maxOutputTokens,
+      async again() {
+        const { amount } = held;
+        try {
+          if (!leases.holdNow(accounts, amount)) {
+            const more = await leases.hold({ accounts, full: amount, least: amount, shrink: () => undefined });
+            if (!more) return false;
+          }
+        } catch (error) {
+          if (error instanceof StorageUnavailable) return false;
+          throw error;
+        }
+        aside += amount;
+        return true;
+      },
+      async settle(result) {
+        const { served, usage, usageSource } = result;
+        const earlierCost = (result.earlier ?? []).reduce(
+          (sum, attempt) => sum + costOf(attempt.usage, attempt.model.rates),
+          0n,
+        );
+        // Who produced nothing charges no fee either.
+        const lastCost = served === undefined || usageSource === "none" ? ZERO_USD : costOf(usage, served.model.rates);
+        const cost = nanoUsd(earlierCost + lastCost);
+        if (cost > aside) options.onOverrun?.(request, nanoUsd(aside), cost);
+        leases.beginSettling(accounts);
+        try {
+          const event = eventOf(request, { reason: request.routeReason, held }, result, cost, nanoUsd(earlierCost));
+          await writer.write(event, accounts);
+        } catch (error) {
+          // Spent, but not on record: it stays set aside, and is written off with this process' leases.
+          leases.settle(accounts, nanoUsd(cost < aside ? aside - cost : 0n), ZERO_USD);
+          throw error;
+        }
+        leases.settle(accounts, nanoUsd(aside), cost);
+        reach("settled");
+        return { cost, standing: standing(request.key) };
+      },
+    };
+  };
+
+  /** When memory does not suffice: leases what is needed; then counts the input exactly; then shortens the answer; then refuses. */
+  const reserveWithLease = async (
+    request: ReservationRequest,
+    accounts: readonly BudgetAccount[],
+    full: NanoUsd,
+  ): Promise<Reservation> => {
+    const { candidates } = request;
+    let bound: RequestBound;
+    try {
+      const whole = await leases.hold({ accounts, full, least: full, shrink: () => undefined });
+      if (whole) return reservationOf(request, accounts, whole);
+      bound = await request.tighten();
+      const part = await leases.hold({
+        accounts,
+        full: mostOf(candidates, bound),
+        least: mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS),
+        shrink: (available) => longestWithin(candidates, bound, available),
+      });
+      if (part) return reservationOf(request, accounts, part);
+    } catch (error) {
+      throw error instanceof StorageUnavailable ? storageUnavailable(error) : error;
+    }
+    for (const account of accounts) if (exhausts(account)) tell(account, true);
+    throw capExceeded(accounts.map(standingOf), mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS), request.key.id);
+  };
+
   return {
     reserve(request) {
-      if (!writer.healthy) {
-        throw new BrikkError(
-          "storage_unavailable",
-          "The ledger cannot be written right now, so no cost may arise. It is tried again all the time; try again in a moment.",
-          { retryAfterMs: 2_000 },
-        );
-      }
-      const from = account(request.key.id, request.occurredAtMs);
-      const worstCase = dearest(request);
-      const { hardCap, spent, reserved, resetsAtMs } = describe(request.key, from);
-      if (spent + reserved + worstCase > hardCap)
-        throw capExceeded({ hardCap, spent, reserved, resetsAtMs }, worstCase);
-      from.reserved += worstCase;
-      return {
-        worstCase,
-        async settle(result) {
-          const cost = result.served === undefined ? ZERO_USD : costOf(result.usage, result.served.model.rates);
-          try {
-            await writer.write(eventOf(request, request.routeReason, result, cost));
-          } finally {
-            // Spent is spent, also when the row was refused.
-            from.reserved -= worstCase;
-            from.spent += cost;
-          }
-          return { cost, standing: describe(request.key, account(request.key.id, clock.now())) };
-        },
-      };
+      if (!writer.healthy) throw storageUnavailable();
+      const accounts = leases.accountsOf(request.key, request.occurredAtMs);
+      const full = mostOf(request.candidates, request.bound);
+      return leases.holdNow(accounts, full)
+        ? reservationOf(request, accounts, { amount: full })
+        : reserveWithLease(request, accounts, full);
     },
-    recordRefusal: (request, { status, errorCode }) =>
-      writer.write(eventOf(request, null, { ...REFUSED, status, errorCode }, ZERO_USD)),
-    standing: (key) => describe(key, account(key.id, clock.now())),
+
+    async recordRefusal(request, { status, errorCode }) {
+      // Waiting for the database would hold every refusal back, in memory, for as long as it is away.
+      if (!writer.healthy) throw storageUnavailable();
+      await writer.write(eventOf(request, { reason: null }, { ...REFUSED, status, errorCode }, ZERO_USD), []);
+    },
+
+    standing,
+    standingNow,
+
+    async preview({ key, candidates, bound, tighten }) {
+      const { budgets } = await standingNow(key);
+      const room = tightestOf(budgets).remaining;
+      const worstCase = mostOf(candidates, bound);
+      if (worstCase <= room) return { budgets, worstCase, passes: true, maxOutputTokens: undefined };
+      const exact = await tighten();
+      if (mostOf(candidates, exact) <= room) return { budgets, worstCase, passes: true, maxOutputTokens: undefined };
+      const shorter = longestWithin(candidates, exact, room);
+      if (shorter) return { budgets, worstCase, passes: true, maxOutputTokens: shorter.maxOutputTokens };
+      const refusal = capExceeded(budgets, mostOf(candidates, exact, SHORTEST_ANSWER_TOKENS), key.id);
+      return { budgets, worstCase, passes: false, refusal };
+    },
+
     get writable() {
-      return writer.healthy;
+      return writer.healthy && leases.reachable;
     },
-    close: () => writer.close(),
+    tick: () => leases.tick(),
+    async close() {
+      await writer.close();
+      await leases.close();
+    },
   };
 }
+
+/** A budget that refuses with so little left is used up: what is left pays for no useful answer any more. */
+const exhausts = ({ budget: { hardCap }, spent }: BudgetAccount): boolean =>
+  hardCap !== undefined && spent > 0n && spent * 100n >= hardCap * 95n;
 
 const REFUSED = {
   served: undefined,
@@ -205,37 +314,9 @@ const REFUSED = {
   timeToFirstTokenMs: undefined,
 } as const;
 
-function dearest({ candidates, bound }: ReservationRequest): NanoUsd {
-  let most: bigint = 0n;
-  for (const model of candidates) {
-    const cost = worstCaseCost(
-      { inputTokens: bound.inputTokens, outputTokens: bound.outputTokens(model), choices: bound.choices },
-      model.rates satisfies Rates,
-    );
-    if (cost > most) most = cost;
-  }
-  return nanoUsd(most);
-}
-
-function capExceeded(
-  standing: Pick<Standing, "hardCap" | "spent" | "reserved" | "resetsAtMs">,
-  needed: NanoUsd,
-): BrikkError {
-  const resetsAt = new Date(standing.resetsAtMs).toISOString();
-  return new BrikkError(
-    "hard_cap_exceeded",
-    `This request may cost up to $${formatUsd(needed)}, which does not fit in this key's hard cap of $${formatUsd(standing.hardCap)} a day: ` +
-      `$${formatUsd(standing.spent)} is spent and $${formatUsd(standing.reserved)} is set aside for requests in flight. The day's budget resets at ${resetsAt}.`,
-    {
-      details: {
-        scope: "key",
-        window: "day",
-        limit_usd: usdNumber(standing.hardCap),
-        spent_usd: usdNumber(standing.spent),
-        reserved_usd: usdNumber(standing.reserved),
-        needed_usd: usdNumber(needed),
-        resets_at: resetsAt,
-      },
-    },
+const storageUnavailable = (cause?: unknown): BrikkError =>
+  new BrikkError(
+    "storage_unavailable",
+    "The ledger cannot be written right now, so no cost may arise. It is tried again all the time; try again in a moment.",
+    { retryAfterMs: 2_000, ...(cause !== undefined && { cause }) },
   );
-}

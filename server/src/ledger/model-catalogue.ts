@@ -32,6 +32,10 @@ export interface CatalogueModel {
   /** The longest answer the model writes; undefined: not known, or an embedding model. */
   readonly maxOutputTokens: number | undefined;
   readonly acceptsImages: boolean | undefined;
+  /** The most tokens that one picture counts as. */
+  readonly maxImageTokens: number;
+  /** The model reads text in the tokens of this encoding; undefined: of one that cannot be counted here. */
+  readonly encoding: "o200k_base" | undefined;
   /** It thinks before it speaks: the first token may take long and reasoning is billed as output. */
   readonly reasons: boolean;
   /** 1 small, 2 middling (also when not known), 3 flagship. */
@@ -59,6 +63,8 @@ export const PRICE_PACKAGE_VERSION = "genai-prices@0.1.8";
 
 /** Prices change at midnight or on quarters of an hour (UTC), so what was resolved is forgotten at each quarter. */
 const RESOLVED_FOR_MS = 15 * 60 * 1000;
+/** For models whose vendor documents nothing: above what any documented one counts. */
+const MOST_IMAGE_TOKENS = 50_000;
 /** Names come from callers: they must neither fill the memory nor feed long texts to the package's patterns. */
 const MOST_CACHED_NAMES = 1_000;
 const LONGEST_NAME = 200;
@@ -215,6 +221,8 @@ function describe(
     contextTokens,
     maxOutputTokens: kind === "embedding" ? undefined : longest,
     acceptsImages: family?.acceptsImages,
+    maxImageTokens: family?.maxImageTokens ?? MOST_IMAGE_TOKENS,
+    encoding: family?.encoding,
     reasons: family?.reasons ?? false,
     qualityTier: family?.qualityTier ?? 2,
     ...(created !== undefined && { created }),

@@ -169,17 +169,35 @@ export interface ModelFamily extends NameRule {
   /** "context": an answer may fill the context window. */
   readonly maxOutputTokens?: number | "context";
   readonly acceptsImages?: boolean;
+  /** The most tokens that the vendor documents for one picture, whatever its size, rounded up. */
+  readonly maxImageTokens?: number;
+  /** The model reads text in the tokens of this encoding. */
+  readonly encoding?: "o200k_base";
   readonly reasons?: boolean;
   readonly qualityTier?: number;
 }
 
+// Pictures, by OpenAI's guide "Images and vision": tiles of 512 pixels in at most 2048 x 768 (so 8 tiles: gpt-4o 85 + 8 x 170,
+// gpt-4o-mini 2833 + 8 x 5667, o1 and o3 75 + 8 x 150), or at most 1536 patches times a factor (4.1-mini 1.62, 4.1-nano 2.46,
+// o4-mini 1.72), newer models at most 10,000 patches. Mistral's guide "Vision": one token for 16 x 16 pixels in at most 1024 x 1024
+// and one for each row, or fewer.
 // OpenAI: platform.openai.com/docs/models and the model table in gpt-tokenizer 4.0.0; Mistral: docs.mistral.ai/getting-started/models.
 export const MODEL_FAMILIES: readonly ModelFamily[] = [
   { provider: "openai", names: /embedding/, kind: "embedding", acceptsImages: false },
-  { provider: "openai", names: /^gpt-5(\.\d)?-chat/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 3 },
+  {
+    provider: "openai",
+    names: /^gpt-5(\.\d)?-chat/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
+    maxOutputTokens: 16_384,
+    acceptsImages: true,
+    qualityTier: 3,
+  },
   {
     provider: "openai",
     names: /^gpt-5-pro/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
     maxOutputTokens: 272_000,
     acceptsImages: true,
     reasons: true,
@@ -188,6 +206,8 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "openai",
     names: /^gpt-[56].*(nano|luna)/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
     maxOutputTokens: 128_000,
     acceptsImages: true,
     reasons: true,
@@ -196,6 +216,8 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "openai",
     names: /^gpt-[56].*(mini|terra)/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
     maxOutputTokens: 128_000,
     acceptsImages: true,
     reasons: true,
@@ -204,13 +226,31 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "openai",
     names: /^gpt-[56]/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
     maxOutputTokens: 128_000,
     acceptsImages: true,
     reasons: true,
     qualityTier: 3,
   },
-  { provider: "openai", names: /^gpt-4\.1-(mini|nano)/, maxOutputTokens: 32_768, acceptsImages: true, qualityTier: 1 },
-  { provider: "openai", names: /^gpt-4\.1/, maxOutputTokens: 32_768, acceptsImages: true, qualityTier: 2 },
+  {
+    provider: "openai",
+    names: /^gpt-4\.1-(mini|nano)/,
+    maxImageTokens: 3_900,
+    encoding: "o200k_base",
+    maxOutputTokens: 32_768,
+    acceptsImages: true,
+    qualityTier: 1,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-4\.1/,
+    maxImageTokens: 1_600,
+    encoding: "o200k_base",
+    maxOutputTokens: 32_768,
+    acceptsImages: true,
+    qualityTier: 2,
+  },
   {
     provider: "openai",
     names: /^gpt-(4o(-mini)?-)?audio/,
@@ -218,16 +258,55 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
     acceptsImages: false,
     qualityTier: 2,
   },
-  { provider: "openai", names: /^gpt-4o-mini/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 1 },
-  { provider: "openai", names: /^gpt-4o-2024-05-13/, maxOutputTokens: 4_096, acceptsImages: true, qualityTier: 2 },
-  { provider: "openai", names: /^(chat)?gpt-4o/, maxOutputTokens: 16_384, acceptsImages: true, qualityTier: 2 },
-  { provider: "openai", names: /^gpt-4-turbo|^gpt-4-.*preview/, maxOutputTokens: 4_096, qualityTier: 2 },
+  {
+    provider: "openai",
+    names: /^gpt-4o-mini/,
+    maxImageTokens: 48_300,
+    encoding: "o200k_base",
+    maxOutputTokens: 16_384,
+    acceptsImages: true,
+    qualityTier: 1,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-4o-2024-05-13/,
+    maxImageTokens: 1_500,
+    encoding: "o200k_base",
+    maxOutputTokens: 4_096,
+    acceptsImages: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "openai",
+    names: /^(chat)?gpt-4o/,
+    maxImageTokens: 1_500,
+    encoding: "o200k_base",
+    maxOutputTokens: 16_384,
+    acceptsImages: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "openai",
+    names: /^gpt-4-turbo|^gpt-4-.*preview/,
+    maxImageTokens: 1_500,
+    maxOutputTokens: 4_096,
+    qualityTier: 2,
+  },
   { provider: "openai", names: /^gpt-4(-|$)/, maxOutputTokens: 8_192, acceptsImages: false, qualityTier: 2 },
   { provider: "openai", names: /^gpt-3\.5/, maxOutputTokens: 4_096, acceptsImages: false, qualityTier: 1 },
-  { provider: "openai", names: /^gpt-chat/, maxOutputTokens: 128_000, acceptsImages: true, qualityTier: 3 },
+  {
+    provider: "openai",
+    names: /^gpt-chat/,
+    maxImageTokens: 25_000,
+    encoding: "o200k_base",
+    maxOutputTokens: 128_000,
+    acceptsImages: true,
+    qualityTier: 3,
+  },
   {
     provider: "openai",
     names: /^o[13]-mini/,
+    encoding: "o200k_base",
     maxOutputTokens: 100_000,
     acceptsImages: false,
     reasons: true,
@@ -236,16 +315,28 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "openai",
     names: /^o\d-mini/,
+    maxImageTokens: 2_700,
+    encoding: "o200k_base",
     maxOutputTokens: 100_000,
     acceptsImages: true,
     reasons: true,
     qualityTier: 2,
   },
-  { provider: "openai", names: /^o\d/, maxOutputTokens: 100_000, acceptsImages: true, reasons: true, qualityTier: 3 },
+  {
+    provider: "openai",
+    names: /^o\d/,
+    maxImageTokens: 1_400,
+    encoding: "o200k_base",
+    maxOutputTokens: 100_000,
+    acceptsImages: true,
+    reasons: true,
+    qualityTier: 3,
+  },
   { provider: "mistral", names: /embed/, kind: "embedding", acceptsImages: false },
   {
     provider: "mistral",
     names: /^magistral-medium/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -255,6 +346,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^magistral/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -264,6 +356,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^mistral-large-(latest|2512)/,
+    maxImageTokens: 4_200,
     maxOutputTokens: "context",
     acceptsImages: true,
     qualityTier: 3,
@@ -271,6 +364,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^pixtral-large/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -279,6 +373,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^mistral-medium-latest/,
+    maxImageTokens: 4_200,
     contextTokens: 262_144,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -287,6 +382,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^mistral-medium/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -295,6 +391,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^mistral-large/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: false,
@@ -303,6 +400,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^ministral.*(latest|2512)/,
+    maxImageTokens: 4_200,
     contextTokens: 262_144,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -311,6 +409,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^(mistral-small|pixtral)/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: true,
@@ -319,6 +418,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^(code|dev)stral/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: false,
@@ -327,6 +427,7 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
   {
     provider: "mistral",
     names: /^/,
+    maxImageTokens: 4_200,
     contextTokens: 131_072,
     maxOutputTokens: "context",
     acceptsImages: false,

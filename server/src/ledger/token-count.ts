@@ -16,6 +16,8 @@ export const LONGEST_PIECE = 2_000;
 export interface TokenCounter {
   /** Tokens of all texts together, without what a chat template adds. Never rejects: falls back to {@link estimateTokens}. */
   count(texts: readonly string[]): Promise<number>;
+  /** The same, but undefined where {@link count} would estimate. */
+  countExactly(texts: readonly string[]): Promise<number | undefined>;
   /** Ends the worker; what is waiting, and whatever is asked later, is estimated. */
   close(): Promise<void>;
 }
@@ -51,21 +53,28 @@ export function createTokenCounter(limits: Partial<TokenCounterLimits> = {}): To
   let lastId = 0;
   let closed = false;
 
-  function count(texts: readonly string[]): Promise<number> {
+  const count = async (texts: readonly string[]): Promise<number> => (await countExactly(texts)) ?? estimateAll(texts);
+
+  function countExactly(texts: readonly string[]): Promise<number | undefined> {
     const characters = texts.reduce((sum, text) => sum + text.length, 0);
     if (characters === 0) return Promise.resolve(0);
-    if (closed || characters > charactersPerCall || waiting.size >= waitingCalls)
-      return Promise.resolve(estimateAll(texts));
+    if (closed || characters > charactersPerCall || waiting.size >= waitingCalls) return Promise.resolve(undefined);
     return new Promise((resolve) => {
       const id = ++lastId;
       const settle = (tokens: number | undefined): void => {
         clearTimeout(timer);
         waiting.delete(id);
-        resolve(tokens ?? estimateAll(texts));
+        resolve(tokens);
       };
       const timer = setTimeout(settle, timeoutMs, undefined);
       waiting.set(id, { id, texts, deadlineMs: performance.now() + timeoutMs, settle });
-      sendNext();
+      try {
+        sendNext();
+      } catch {
+        // No thread can be had: whoever waits is answered by an estimate.
+        atWork = undefined;
+        for (const job of waiting.values()) job.settle(undefined);
+      }
     });
   }
 
@@ -109,7 +118,7 @@ export function createTokenCounter(limits: Partial<TokenCounterLimits> = {}): To
     await worker?.terminate();
   }
 
-  return { count, close };
+  return { count, countExactly, close };
 }
 
 /**

@@ -1,17 +1,33 @@
+import { HOUR_MS } from "../lib/clock.ts";
 import type { NanoUsd } from "../lib/money.ts";
-import { type Database, type SqlValue, type Statement, StorageUnavailable } from "../storage/database.ts";
+import { reach } from "../lib/fault-point.ts";
+import { inPieces } from "../lib/pieces.ts";
+import {
+  ConstraintViolation,
+  type Database,
+  type Row,
+  type SqlValue,
+  type Statement,
+  StorageUnavailable,
+} from "../storage/database.ts";
+import { type BudgetAccount, newWindowOf } from "./budget-account.ts";
+import type { BudgetStatements, WindowCost } from "./budget-statements.ts";
 import type { LedgerRequest, Settlement } from "./ledger.ts";
+import type { Held } from "./leases.ts";
+import { EVENT_COLUMNS } from "./usage-event-row.ts";
 
 /**
  * Writes usage events in grouped commits. While one transaction is on its way to the disk, the events that arrive wait and
- * go together in the next; each `write` resolves when its event is durable. The hourly roll-ups grow in the same
- * transaction, so that they always equal the events.
+ * go together in the next; each `write` resolves when its event is durable. The same transaction moves the events' cost from
+ * this process' leases to the budgets' `spent` and lets the hourly roll-ups grow, so that both always equal the events.
  *
- * An event is never dropped: when the database does not take it, the group is kept and tried again until it does. Event ids
- * make that safe: a group whose answer was lost does not count twice.
+ * An event is never dropped: when the database does not take it, the group is kept and tried again until it does. The events
+ * come first in their transaction, and their ids make that safe: a group is whole or absent, so if a later try finds one of
+ * its events there, an earlier one had succeeded and only its answer was lost.
  */
 export interface UsageWriter {
-  write(event: UsageEvent): Promise<void>;
+  /** The accounts are charged with the event's cost. */
+  write(event: UsageEvent, accounts: readonly BudgetAccount[]): Promise<void>;
   /** False from a failed commit to the next good one. */
   readonly healthy: boolean;
   /** Resolves when nothing waits any more. */
@@ -22,9 +38,22 @@ export interface UsageEvent {
   readonly eventId: string;
   readonly request: LedgerRequest;
   readonly routeReason: string | null;
+  readonly held: Held | undefined;
   readonly result: Settlement;
   readonly cost: NanoUsd;
+  /** Of which for attempts before the one that the rest of the event is about. */
+  readonly earlierCost: NanoUsd;
   readonly finishedAtMs: number;
+}
+
+export interface UsageWriterOptions {
+  readonly database: Database;
+  readonly statements: BudgetStatements;
+  /** Whose leases are charged. */
+  readonly ownerId: string;
+  /** Rows of the budget windows that a commit changed. */
+  readonly onCommitted?: (windows: readonly Row[]) => void;
+  readonly onGroup?: (events: number) => void;
 }
 
 /** Most events in one transaction, so that none waits long behind the others. */
@@ -32,29 +61,52 @@ const MAX_GROUP = 500;
 /** How long a group waits for company while events come together anyway; a lone event never waits. */
 const GATHER_MS = 2;
 const RETRY_MS = 250;
-const HOUR_MS = 3_600_000;
 
 interface Waiting {
   readonly event: UsageEvent;
+  readonly accounts: readonly BudgetAccount[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
-export function createUsageWriter(database: Database): UsageWriter {
+export function createUsageWriter(options: UsageWriterOptions): UsageWriter {
+  const { database, statements } = options;
   const waiting: Waiting[] = [];
   let running: Promise<void> | undefined;
   let healthy = true;
 
+  const statementsOf = (group: readonly Waiting[]): Statement[] => {
+    const costs = new Map<BudgetAccount, bigint>();
+    for (const { event, accounts } of group)
+      if (event.cost > 0n) for (const account of accounts) costs.set(account, (costs.get(account) ?? 0n) + event.cost);
+    const charges = Array.from(costs, ([account, cost]): WindowCost => ({
+      budgetId: account.budget.id,
+      startMs: account.startMs,
+      cost,
+    }));
+    const fresh = [...costs.keys()].filter(({ known }) => !known);
+    return [
+      ...insertEvents(group.map(({ event }) => event)),
+      ...(charges.length > 0 ? [statements.beat(options.ownerId)] : []),
+      ...statements.addWindows(fresh.map(newWindowOf)),
+      ...statements.lockWindows(charges),
+      ...statements.settle(options.ownerId, charges),
+      ...addToHours(group.map(({ event }) => event)),
+    ];
+  };
+
   const commit = async (group: readonly Waiting[]): Promise<void> => {
-    const statements = statementsOf(group.map(({ event }) => event));
-    for (;;) {
+    const list = statementsOf(group);
+    for (let tries = 1; ; tries++) {
+      let rows: Row[][];
       try {
-        await database.transact(statements);
-        healthy = true;
-        for (const { resolve } of group) resolve();
-        return;
+        reach("commit-wanted");
+        rows = await database.transact(list);
+        reach("committed");
       } catch (error) {
+        if (tries > 1 && error instanceof ConstraintViolation && error.constraint === "unique") return done(group);
         if (!(error instanceof StorageUnavailable)) {
+          healthy = true;
           // The database refuses an event itself: a fault of ours, which must be seen and not repeated for ever. It takes no other with it.
           if (group.length === 1) group[0]!.reject(error);
           else for (const one of group) await commit([one]);
@@ -62,7 +114,20 @@ export function createUsageWriter(database: Database): UsageWriter {
         }
         healthy = false;
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+        continue;
       }
+      options.onCommitted?.(rows.flat());
+      return done(group);
+    }
+  };
+
+  const done = (group: readonly Waiting[]): void => {
+    healthy = true;
+    options.onGroup?.(group.length);
+    for (const { event, accounts, resolve } of group) {
+      // A window that nothing was charged to was not made.
+      if (event.cost > 0n) for (const account of accounts) account.known = true;
+      resolve();
     }
   };
 
@@ -78,9 +143,9 @@ export function createUsageWriter(database: Database): UsageWriter {
   };
 
   return {
-    write: (event) =>
+    write: (event, accounts) =>
       new Promise((resolve, reject) => {
-        waiting.push({ event, resolve, reject });
+        waiting.push({ event, accounts, resolve, reject });
         // One turn of the event loop gathers what arrives together.
         running ??= new Promise<void>((start) => setImmediate(start)).then(drain);
       }),
@@ -93,62 +158,30 @@ export function createUsageWriter(database: Database): UsageWriter {
   };
 }
 
-const COLUMNS = [
-  "event_id",
-  "request_id",
-  "key_id",
-  "occurred_at_ms",
-  "finished_at_ms",
-  "operation",
-  "provider",
-  "model",
-  "requested_model",
-  "stream",
-  "simulated",
-  "outcome",
-  "status",
-  "error_code",
-  "fresh_input_tokens",
-  "cached_input_tokens",
-  "cache_write_tokens",
-  "audio_input_tokens",
-  "output_tokens",
-  "reasoning_tokens",
-  "audio_output_tokens",
-  "usage_source",
-  "cost_nano_usd",
-  "price_version",
-  "latency_ms",
-  "time_to_first_token_ms",
-  "attempts",
-  "fallback",
-  "route_reason",
-  "trace_id",
-] as const;
+const EVENT_MARKS = `(${EVENT_COLUMNS.map(() => "?").join(", ")})`;
 
-/** Inserts nothing when the event is there already. */
-const INSERT_EVENT = `insert into usage_events (${COLUMNS.join(", ")}) values (${COLUMNS.map(() => "?").join(", ")}) on conflict (event_id) do nothing`;
+function insertEvents(events: readonly UsageEvent[]): Statement[] {
+  return inPieces(events).map((piece) => ({
+    sql: `insert into usage_events (${EVENT_COLUMNS.join(", ")}) values ${piece.map(() => EVENT_MARKS).join(", ")}`,
+    params: piece.flatMap(columnsOf),
+  }));
+}
 
-/**
- * A group is one unit: all its events are new or, when it is tried again after a lost answer, all are there. So its sums are
- * added only while its first event is not, before the events themselves.
- */
-const ADD_TO_HOUR = `insert into usage_hourly (hour_start_ms, key_id, provider, model, outcome, simulated, requests, input_tokens, output_tokens, cost_nano_usd)
-  select ?, ?, ?, ?, ?, ?, ?, ?, ?, ? where not exists (select 1 from usage_events where event_id = ?)
-  on conflict (hour_start_ms, key_id, provider, model, outcome, simulated) do update set
-    requests = usage_hourly.requests + excluded.requests,
-    input_tokens = usage_hourly.input_tokens + excluded.input_tokens,
-    output_tokens = usage_hourly.output_tokens + excluded.output_tokens,
-    cost_nano_usd = usage_hourly.cost_nano_usd + excluded.cost_nano_usd`;
+interface HourSums {
+  readonly key: readonly SqlValue[];
+  requests: number;
+  input: number;
+  output: number;
+  cost: bigint;
+}
 
-function statementsOf(events: readonly UsageEvent[]): Statement[] {
-  const statements: Statement[] = [];
-  const hours = new Map<string, { key: SqlValue[]; requests: number; input: number; output: number; cost: bigint }>();
+/** The group's sums, in the order of their keys, so that two instances that add to the same hours never wait for each other. */
+function addToHours(events: readonly UsageEvent[]): Statement[] {
+  const hours = new Map<string, HourSums>();
   for (const { request, result, cost } of events) {
     const { usage } = result;
-    const hour = request.occurredAtMs - (request.occurredAtMs % HOUR_MS);
     const key: SqlValue[] = [
-      hour,
+      request.occurredAtMs - (request.occurredAtMs % HOUR_MS),
       request.key.id,
       result.served?.model.provider ?? "",
       result.served?.model.id ?? "",
@@ -163,13 +196,29 @@ function statementsOf(events: readonly UsageEvent[]): Statement[] {
     sums.output += usage.outputTokens + usage.audioOutputTokens;
     sums.cost += cost;
   }
-  for (const { key, requests, input, output, cost } of hours.values())
-    statements.push({ sql: ADD_TO_HOUR, params: [...key, requests, input, output, cost, events[0]!.eventId] });
-  for (const event of events) statements.push({ sql: INSERT_EVENT, params: columnsOf(event) });
-  return statements;
+  const sorted = [...hours].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, sums]) => sums);
+  return inPieces(sorted).map((piece) => ({
+    sql: `insert into usage_hourly (hour_start_ms, key_id, provider, model, outcome, simulated, requests, input_tokens, output_tokens, cost_nano_usd)
+      values ${piece.map(() => "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)").join(", ")}
+      on conflict (hour_start_ms, key_id, provider, model, outcome, simulated) do update set
+        requests = usage_hourly.requests + excluded.requests,
+        input_tokens = usage_hourly.input_tokens + excluded.input_tokens,
+        output_tokens = usage_hourly.output_tokens + excluded.output_tokens,
+        cost_nano_usd = usage_hourly.cost_nano_usd + excluded.cost_nano_usd`,
+    params: piece.flatMap(({ key, requests, input, output, cost }) => [...key, requests, input, output, cost]),
+  }));
 }
 
-function columnsOf({ eventId, request, routeReason, result, cost, finishedAtMs }: UsageEvent): SqlValue[] {
+function columnsOf({
+  eventId,
+  request,
+  routeReason,
+  held,
+  result,
+  cost,
+  earlierCost,
+  finishedAtMs,
+}: UsageEvent): SqlValue[] {
   const { usage, served } = result;
   return [
     eventId,
@@ -202,5 +251,8 @@ function columnsOf({ eventId, request, routeReason, result, cost, finishedAtMs }
     result.fallback ? 1 : 0,
     routeReason,
     request.traceId,
+    held?.maxOutputTokens ?? null,
+    held?.amount ?? 0n,
+    earlierCost,
   ];
 }

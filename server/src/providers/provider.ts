@@ -13,7 +13,8 @@ export interface Provider {
   /** Serves /agents and the router. */
   readonly defaultModel: string;
   readonly baseUrl: string;
-  prepare(operation: Operation, document: JsonDocument, model: string): UpstreamRequest;
+  /** With a limit, no answer may be longer, whatever the document says. */
+  prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
   /** Reads an answer whose status is not 200; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
 }
@@ -49,6 +50,8 @@ export interface ProviderFaultInfo {
   readonly vendorType?: string;
   readonly param?: string;
   readonly retryAfterMs?: number;
+  /** What the vendor counted for an answer that is of no use, as it stood on the wire. */
+  readonly wireUsage?: unknown;
   readonly cause?: unknown;
 }
 

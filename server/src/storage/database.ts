@@ -4,7 +4,10 @@ import type { Schema } from "./schema.ts";
 /** Integers go in as a whole number or a bigint and always come back as a bigint. */
 export type SqlValue = string | number | bigint | null | Uint8Array;
 
-/** SQL with `?` placeholders, one per parameter. */
+/**
+ * SQL with `?` placeholders, one per parameter, that both databases understand. PostgreSQL takes a placeholder's type from
+ * where it stands; where that says nothing, as in a bare `select ?`, it is text unless it is cast: `cast(? as bigint)`.
+ */
 export interface Statement {
   readonly sql: string;
   readonly params: readonly SqlValue[];
@@ -12,12 +15,15 @@ export interface Statement {
 
 export type Row = Record<string, SqlValue>;
 
+export type DialectName = "sqlite" | "postgres";
+
 /**
  * The one handle on storage. Everything that goes wrong arrives as one of the errors below; whoever sees StorageUnavailable
  * knows nothing about the outcome of a transaction that was under way, except that it is whole or absent.
  */
 export interface Database {
-  /** Builder for admin reads, migrations and cold writes. A transaction opened here holds up everything else until it ends. */
+  readonly dialect: DialectName;
+  /** Builder for admin reads, migrations and cold writes. A transaction opened here holds up everything else in SQLite until it ends. */
   readonly query: Kysely<Schema>;
   /**
    * Runs the statements in order in one transaction and resolves with the rows of each. When it resolves they are on the disk;
@@ -25,13 +31,19 @@ export interface Database {
    * transaction of `query`.
    */
   transact(statements: readonly Statement[]): Promise<Row[][]>;
+  /**
+   * Runs statements that only read, in order, all on the one state that the database had at the first of them, and resolves
+   * with the rows of each. No writer waits for it, except that this process' own SQLite connection does one thing at a time.
+   * It may take minutes.
+   */
+  read(statements: readonly Statement[]): Promise<Row[][]>;
   /** Runs one statement and gives its rows. */
   all(statement: Statement): Promise<Row[]>;
   /** Lets what was asked before finish, then closes. Later calls reject with StorageUnavailable. Safe to call twice. */
   close(): Promise<void>;
 }
 
-/** The database cannot be reached: gone, full, locked, read-only or broken. Trying again later may help. */
+/** The database cannot be used: gone, full, locked, too slow, read-only or broken. Trying again later may help. */
 export class StorageUnavailable extends Error {
   override readonly name = "StorageUnavailable";
 }

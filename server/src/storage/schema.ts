@@ -10,10 +10,18 @@ export interface ApiKeysTable {
   id: string;
   name: string;
   status: "active" | "revoked";
-  /** Null: the setting's default holds. */
+  /** Caps of the day. Null: the setting's default holds. */
   soft_cap_nano_usd: NullableInteger;
   hard_cap_nano_usd: NullableInteger;
+  /** Null: no such cap. */
+  week_soft_cap_nano_usd: NullableInteger;
+  week_hard_cap_nano_usd: NullableInteger;
+  month_soft_cap_nano_usd: NullableInteger;
+  month_hard_cap_nano_usd: NullableInteger;
   rate_limit_per_min: NullableInteger;
+  /** Null: not limited. */
+  tokens_per_min: NullableInteger;
+  max_concurrent_requests: NullableInteger;
   expires_at_ms: NullableInteger;
   created_at_ms: Integer;
   revoked_at_ms: NullableInteger;
@@ -66,6 +74,12 @@ export interface UsageEventsTable {
   fallback: Integer;
   route_reason: NullableText;
   trace_id: NullableText;
+  /** What `max_tokens` was lowered to, where the budget paid for no more. */
+  clamped_max_tokens: NullableInteger;
+  /** The worst case that was set aside. */
+  reserved_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** The part of the cost that is for attempts before the one that the row is about, which their providers may bill. */
+  earlier_cost_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
 }
 
 /** Sums of usage events by hour (UTC). Provider and model are '' where a request reached none. */
@@ -82,9 +96,84 @@ export interface UsageHourlyTable {
   cost_nano_usd: Integer;
 }
 
+/**
+ * One budget in one stretch of time. `spent + leased <= granted_cap + unleased` in every state, and
+ * spent = the events' cost + written_off. Amounts are nano-USD, times milliseconds since the epoch.
+ */
+export interface BudgetWindowsTable {
+  /** `<scope_id>/<window_kind>`, such as bk_.../day. */
+  budget_id: string;
+  window_start_ms: Integer;
+  window_end_ms: Integer;
+  /** Whose budget it is: a key's id. */
+  scope_id: string;
+  window_kind: "day" | "week" | "month";
+  spent_nano_usd: Integer;
+  /** The sum of all leases on it. */
+  leased_nano_usd: Integer;
+  /** The part of `spent` that no event accounts for: slices of owners that died. */
+  written_off_nano_usd: Integer;
+  /** The part of `spent` that no lease covered: spent without a hard cap, or beyond a reservation. */
+  unleased_nano_usd: Integer;
+  /** The highest hard cap under which a lease was granted; null while there was none. */
+  granted_cap_nano_usd: NullableInteger;
+  /** What the newest lease took; read by the transaction that took it. */
+  grant_nano_usd: Integer;
+}
+
+/** A process that may hold leases. */
+export interface LeaseOwnersTable {
+  owner_id: string;
+  started_at_ms: Integer;
+  heartbeat_at_ms: Integer;
+  /** The number of its newest transaction on leases. */
+  turn: Integer;
+}
+
+/** What one owner holds of one budget window. */
+export interface LeasesTable {
+  owner_id: string;
+  budget_id: string;
+  window_start_ms: Integer;
+  leased_nano_usd: Integer;
+  /** Was leased when the owner was given up; events of the owner that come late are paid from it. */
+  written_off_nano_usd: Integer;
+}
+
+/** A threshold that a budget window passed, and the delivery of the news. */
+export interface BudgetAlertsTable {
+  budget_id: string;
+  window_start_ms: Integer;
+  alert: "soft_cap" | "hard_cap_50" | "hard_cap_80" | "hard_cap_100";
+  /** A UUIDv7; the webhook's message id. */
+  alert_id: string;
+  scope_id: string;
+  window_kind: "day" | "week" | "month";
+  window_end_ms: Integer;
+  spent_nano_usd: Integer;
+  soft_cap_nano_usd: NullableInteger;
+  hard_cap_nano_usd: NullableInteger;
+  created_at_ms: Integer;
+  attempts: Integer;
+  /** Null: nothing is to be sent, because no webhook was set or it was given up. */
+  next_attempt_at_ms: NullableInteger;
+  delivered_at_ms: NullableInteger;
+}
+
+/** Single figures of the ledger. `events_from_ms`: older events were dropped by the retention setting. */
+export interface LedgerMarksTable {
+  name: "events_from_ms";
+  value: Integer;
+}
+
 export interface Schema {
   api_keys: ApiKeysTable;
   api_key_secrets: ApiKeySecretsTable;
   usage_events: UsageEventsTable;
   usage_hourly: UsageHourlyTable;
+  budget_windows: BudgetWindowsTable;
+  lease_owners: LeaseOwnersTable;
+  leases: LeasesTable;
+  budget_alerts: BudgetAlertsTable;
+  ledger_marks: LedgerMarksTable;
 }

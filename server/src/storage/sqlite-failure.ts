@@ -1,11 +1,6 @@
 import type { Constraint } from "./database.ts";
 import type { Failure } from "./sqlite-protocol.ts";
 
-/** A fault in the statement that was found before SQLite saw it. */
-export class StatementFault extends Error {
-  override readonly name = "StatementFault";
-}
-
 /**
  * Primary result codes (sqlite.org/rescode.html) that say "not now" or "not this file" and nothing about the statement:
  * BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, PROTOCOL, NOTADB.

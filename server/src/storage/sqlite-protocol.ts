@@ -14,6 +14,8 @@ export interface Call {
 export type Task =
   | { readonly kind: "open"; readonly path: string; readonly busyTimeoutMs: number }
   | { readonly kind: "transact"; readonly texts: readonly string[]; readonly calls: readonly Call[] }
+  /** The same, on one state of the database and without writing. */
+  | { readonly kind: "read"; readonly texts: readonly string[]; readonly calls: readonly Call[] }
   | { readonly kind: "run"; readonly sql: string; readonly params: readonly SqlValue[] }
   | { readonly kind: "begin" }
   | { readonly kind: "commit" }

@@ -1,9 +1,10 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { parentPort } from "node:worker_threads";
-import type { SqlValue } from "./database.ts";
+import { bindable, checkCount } from "./bindable.ts";
+import { type SqlValue, StatementRejected } from "./database.ts";
 import { countPlaceholders } from "./placeholders.ts";
-import { failureFrom, StatementFault, sqliteCode } from "./sqlite-failure.ts";
-import type { Reply, Request, RunResult, Task } from "./sqlite-protocol.ts";
+import { failureFrom, sqliteCode } from "./sqlite-failure.ts";
+import type { Call, Reply, Request, RunResult, Task } from "./sqlite-protocol.ts";
 
 /**
  * The thread that owns the SQLite connection; the only place where SQL runs. Commits are durable: WAL with synchronous=FULL
@@ -11,6 +12,7 @@ import type { Reply, Request, RunResult, Task } from "./sqlite-protocol.ts";
  */
 const MAX_STATEMENTS = 256;
 const SQLITE_BUSY = 5;
+const SQLITE_READONLY = 8;
 
 interface Prepared {
   readonly statement: StatementSync;
@@ -42,6 +44,8 @@ function perform(task: Task): RunResult[] {
       return [];
     case "transact":
       return transact(task.texts, task.calls);
+    case "read":
+      return read(task.texts, task.calls);
     case "run":
       return [run(task.sql, task.params)];
     case "begin":
@@ -64,7 +68,7 @@ function perform(task: Task): RunResult[] {
 }
 
 function connection(): DatabaseSync {
-  if (database === undefined) throw new StatementFault("The database is not open.");
+  if (database === undefined) throw new StatementRejected("The database is not open.");
   return database;
 }
 
@@ -90,7 +94,7 @@ function setJournalToWal(opened: DatabaseSync, busyTimeoutMs: number): void {
     try {
       const mode = opened.prepare("pragma journal_mode = wal").get()?.["journal_mode"];
       if (mode === "wal") return;
-      throw new StatementFault(
+      throw new StatementRejected(
         `The database stays in journal mode "${String(mode)}" where "wal" is needed; its file system may not allow shared memory.`,
       );
     } catch (error) {
@@ -100,7 +104,7 @@ function setJournalToWal(opened: DatabaseSync, busyTimeoutMs: number): void {
   }
 }
 
-function transact(texts: readonly string[], calls: Extract<Task, { kind: "transact" }>["calls"]): RunResult[] {
+function transact(texts: readonly string[], calls: readonly Call[]): RunResult[] {
   connection().exec("begin immediate");
   try {
     const results = calls.map((call) => run(texts[call.text] ?? "", call.params));
@@ -112,6 +116,21 @@ function transact(texts: readonly string[], calls: Extract<Task, { kind: "transa
   }
 }
 
+/** A deferred transaction sees the state at its first read to its end, and keeps no writer waiting. */
+function read(texts: readonly string[], calls: readonly Call[]): RunResult[] {
+  connection().exec("pragma query_only = on");
+  connection().exec("begin deferred");
+  try {
+    return calls.map((call) => run(texts[call.text] ?? "", call.params));
+  } catch (error) {
+    if (sqliteCode(error) !== SQLITE_READONLY) throw error;
+    throw new StatementRejected("A statement that writes was given to be read.", { cause: error });
+  } finally {
+    rollBack();
+    connection().exec("pragma query_only = off");
+  }
+}
+
 /** SQLite ends a transaction by itself on some errors, such as a full disk. */
 function rollBack(): void {
   if (connection().isTransaction) connection().exec("rollback");
@@ -119,33 +138,13 @@ function rollBack(): void {
 
 function run(sql: string, params: readonly SqlValue[]): RunResult {
   const { statement, placeholders, givesRows } = prepare(sql);
-  if (params.length !== placeholders) {
-    throw new StatementFault(
-      `The statement has ${placeholders} placeholders but was given ${params.length} parameters: ${sql}`,
-    );
-  }
+  checkCount(placeholders, params, sql);
   const values = params.map((value, index) => bindable(value, index, sql));
   if (givesRows) {
     const rows = statement.all(...values) as RunResult["rows"];
     return { rows, changes: BigInt(rows.length) };
   }
   return { rows: [], changes: BigInt(statement.run(...values).changes) };
-}
-
-/**
- * node:sqlite binds undefined and NaN as NULL, and every number as a float; so the first are refused and whole numbers become
- * bigints, which bind as integers.
- */
-function bindable(value: SqlValue, index: number, sql: string): string | bigint | null | Uint8Array {
-  if (typeof value === "number") {
-    if (Number.isSafeInteger(value)) return BigInt(value);
-    throw new StatementFault(`Parameter ${index + 1} is ${value}, which is not a whole number: ${sql}`);
-  }
-  if (value === null || typeof value === "string" || typeof value === "bigint" || value instanceof Uint8Array)
-    return value;
-  throw new StatementFault(
-    `Parameter ${index + 1} is of type ${typeof value}, which the database does not hold: ${sql}`,
-  );
 }
 
 /** Least recently used first, so that a caller who makes up SQL cannot grow the cache. */
@@ -157,7 +156,7 @@ function prepare(sql: string): Prepared {
     return known;
   }
   const placeholders = countPlaceholders(sql);
-  if (placeholders === undefined) throw new StatementFault(`Only plain ? placeholders are accepted: ${sql}`);
+  if (placeholders === undefined) throw new StatementRejected(`Only plain ? placeholders are accepted: ${sql}`);
   const statement = connection().prepare(sql);
   statement.setReadBigInts(true);
   const fresh = { statement, placeholders, givesRows: statement.columns().length > 0 };

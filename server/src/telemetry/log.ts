@@ -66,7 +66,7 @@ function describeError(thrown: unknown, depth = 0): LoggedError {
   };
 }
 
-const SECRETS = /\b(brikk_|sk-)[A-Za-z0-9_-]{6,}|Bearer\s+\S+/g;
+const SECRETS = /\b(brikk_|sk-)[A-Za-z0-9_-]{6,}|\bwhsec_\S+|Bearer\s+\S+/g;
 
 /** The last line of defence for texts that come from elsewhere. */
 const redact = (text: string): string => text.replace(SECRETS, "[redacted]");

@@ -15,6 +15,14 @@ export interface Metrics {
   readonly attempts: Counter<"provider" | "model">;
   readonly fallbacks: Counter<"provider" | "model">;
   readonly inFlight: Gauge;
+  readonly ledgerGroup: Histogram;
+  readonly leaseTransactions: Counter;
+  readonly overruns: Counter;
+  readonly writtenOffUsd: Counter;
+  readonly budgetAlerts: Counter<"alert" | "window">;
+  readonly budgetWebhookAttempts: Counter<"outcome">;
+  readonly rateLimited: Counter<"rule">;
+  readonly rateLimitsDegraded: Gauge;
 }
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
@@ -74,7 +82,51 @@ export function createMetrics(): Metrics {
       labelNames: ["provider", "model"],
       registers,
     }),
+    ledgerGroup: new Histogram({
+      name: "brikk_ledger_group_events",
+      help: "Usage events in one database transaction.",
+      buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500],
+      registers,
+    }),
+    leaseTransactions: new Counter({
+      name: "brikk_lease_transactions_total",
+      help: "Database transactions that leased from budgets, gave back, or said that this instance lives.",
+      registers,
+    }),
+    overruns: new Counter({
+      name: "brikk_reservation_overruns_total",
+      help: "Requests that cost more than was set aside for them.",
+      registers,
+    }),
+    writtenOffUsd: new Counter({
+      name: "brikk_budget_written_off_usd_total",
+      help: "What instances that ended without notice held of budgets, in USD.",
+      registers,
+    }),
     inFlight: new Gauge({ name: "brikk_in_flight_requests", help: "Completions and embeddings in flight.", registers }),
+    budgetAlerts: new Counter({
+      name: "brikk_budget_alerts_total",
+      help: "Budget windows that reached their soft cap or 50, 80 or 100 % of their hard cap; each counts on one instance.",
+      labelNames: ["alert", "window"],
+      registers,
+    }),
+    budgetWebhookAttempts: new Counter({
+      name: "brikk_budget_webhook_attempts_total",
+      help: "Attempts to deliver a budget alert: delivered, failed (it is tried again), given_up (the last one failed).",
+      labelNames: ["outcome"],
+      registers,
+    }),
+    rateLimited: new Counter({
+      name: "brikk_rate_limited_total",
+      help: "Requests refused by a rate limit, by the rule that refused for longest.",
+      labelNames: ["rule"],
+      registers,
+    }),
+    rateLimitsDegraded: new Gauge({
+      name: "brikk_rate_limits_degraded",
+      help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
+      registers,
+    }),
   };
   return metrics;
 }

@@ -1,16 +1,17 @@
 import assert from "node:assert/strict";
-import { test, type TestContext } from "node:test";
+import type { TestContext } from "node:test";
 import type { ApiKey } from "../../src/access/api-key.ts";
 import { type CredentialHeaders, createAuthenticator } from "../../src/access/authenticate.ts";
 import { createKeyRing } from "../../src/access/key-ring.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { hashSecret, newSecret, type Secret } from "../../src/access/secret.ts";
 import { BrikkError, type ErrorCode } from "../../src/errors.ts";
+import type { DialectName } from "../../src/storage/database.ts";
 import { createTestClock } from "../lib/test-clock.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
 
-async function setUp(t: TestContext) {
-  const { database } = await scratchDatabase(t);
+async function setUp(t: TestContext, dialect: DialectName) {
+  const { database } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const keyStore = createKeyStore({ database, clock });
   const anonymousKey = await keyStore.ensureAnonymousKey();
@@ -48,24 +49,27 @@ const own = (token: string): CredentialHeaders => ({ "x-brikk-api-key": token })
 
 const mistyped = (secret: Secret): string => `${secret.slice(0, -1)}${secret.endsWith("a") ? "b" : "a"}`;
 
-test("a known secret is admitted synchronously through either header, whatever the scheme's case", async (t) => {
-  const { strict, open, key, secret } = await setUp(t);
-  for (const authenticate of [strict, open]) {
-    for (const headers of [
-      own(secret),
-      own(` ${secret} `),
-      { "x-brikk-api-key": [secret, secret] },
-      bearer(secret),
-      { authorization: `bEARER   ${secret} ` },
-    ]) {
-      assert.equal(authenticate(headers), authenticate(own(secret)));
-      assert.deepEqual(authenticate(headers), key);
+onEachDatabase(
+  "a known secret is admitted synchronously through either header, whatever the scheme's case",
+  async (t, dialect) => {
+    const { strict, open, key, secret } = await setUp(t, dialect);
+    for (const authenticate of [strict, open]) {
+      for (const headers of [
+        own(secret),
+        own(` ${secret} `),
+        { "x-brikk-api-key": [secret, secret] },
+        bearer(secret),
+        { authorization: `bEARER   ${secret} ` },
+      ]) {
+        assert.equal(authenticate(headers), authenticate(own(secret)));
+        assert.deepEqual(authenticate(headers), key);
+      }
     }
-  }
-});
+  },
+);
 
-test("X-Brikk-API-Key wins over Authorization, for better and for worse", async (t) => {
-  const { strict, open, key, secret } = await setUp(t);
+onEachDatabase("X-Brikk-API-Key wins over Authorization, for better and for worse", async (t, dialect) => {
+  const { strict, open, key, secret } = await setUp(t, dialect);
   assert.deepEqual(strict({ ...own(secret), ...bearer(newSecret()) }), key);
   assert.deepEqual(strict({ ...own(secret), ...bearer("sk-unused") }), key);
   await refusal(open, { ...own(newSecret()), ...bearer(secret) }, "invalid_api_key");
@@ -74,36 +78,42 @@ test("X-Brikk-API-Key wins over Authorization, for better and for worse", async 
   await refusal(open, { "x-brikk-api-key": [secret, newSecret()] }, "invalid_api_key");
 });
 
-test("a caller without a key is anonymous where that is allowed, and told how to send one where not", async (t) => {
-  const { strict, open, anonymousKey } = await setUp(t);
-  for (const headers of [
-    {},
-    own(""),
-    own("  "),
-    { authorization: "" },
-    { authorization: "Bearer" },
-    { authorization: "Bearer " },
-  ]) {
-    assert.deepEqual(open(headers), anonymousKey);
-    assert.match(await refusal(strict, headers, "missing_api_key"), /No API key was sent.*X-Brikk-API-Key/);
-  }
-});
+onEachDatabase(
+  "a caller without a key is anonymous where that is allowed, and told how to send one where not",
+  async (t, dialect) => {
+    const { strict, open, anonymousKey } = await setUp(t, dialect);
+    for (const headers of [
+      {},
+      own(""),
+      own("  "),
+      { authorization: "" },
+      { authorization: "Bearer" },
+      { authorization: "Bearer " },
+    ]) {
+      assert.deepEqual(open(headers), anonymousKey);
+      assert.match(await refusal(strict, headers, "missing_api_key"), /No API key was sent.*X-Brikk-API-Key/);
+    }
+  },
+);
 
-test("what SDKs send when they have no key is anonymous where that is allowed, else invalid", async (t) => {
-  const { strict, open, anonymousKey } = await setUp(t);
-  for (const headers of [
-    bearer("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
-    bearer("unused"),
-    { authorization: "Basic dXNlcjpwYXNz" },
-    { authorization: "Bearerunused" },
-  ]) {
-    assert.deepEqual(open(headers), anonymousKey);
-    assert.match(await refusal(strict, headers, "invalid_api_key"), /is not a key of this gateway/);
-  }
-});
+onEachDatabase(
+  "what SDKs send when they have no key is anonymous where that is allowed, else invalid",
+  async (t, dialect) => {
+    const { strict, open, anonymousKey } = await setUp(t, dialect);
+    for (const headers of [
+      bearer("sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+      bearer("unused"),
+      { authorization: "Basic dXNlcjpwYXNz" },
+      { authorization: "Bearerunused" },
+    ]) {
+      assert.deepEqual(open(headers), anonymousKey);
+      assert.match(await refusal(strict, headers, "invalid_api_key"), /is not a key of this gateway/);
+    }
+  },
+);
 
-test("what was meant as a key of this gateway is never passed over as anonymous", async (t) => {
-  const { strict, open, secret, key } = await setUp(t);
+onEachDatabase("what was meant as a key of this gateway is never passed over as anonymous", async (t, dialect) => {
+  const { strict, open, secret, key } = await setUp(t, dialect);
   for (const authenticate of [strict, open]) {
     assert.match(await refusal(authenticate, bearer(mistyped(secret)), "invalid_api_key"), /mistyped or cut off/);
     assert.match(await refusal(authenticate, bearer(secret.slice(0, 30)), "invalid_api_key"), /mistyped or cut off/);
@@ -119,8 +129,8 @@ test("what was meant as a key of this gateway is never passed over as anonymous"
   }
 });
 
-test("a revoked secret is refused while cached", async (t) => {
-  const { strict, keyStore, keyRing, key, secret } = await setUp(t);
+onEachDatabase("a revoked secret is refused while cached", async (t, dialect) => {
+  const { strict, keyStore, keyRing, key, secret } = await setUp(t, dialect);
   assert.deepEqual(strict(own(secret)), key);
   await keyStore.revoke(key.id);
   await keyRing.refresh();
@@ -128,71 +138,86 @@ test("a revoked secret is refused while cached", async (t) => {
   assert.match(await refusal(strict, own(secret), "key_revoked"), new RegExp(`${key.id}.*revoked`));
 });
 
-test("a key that expires while cached is refused from that moment, and the message says when", async (t) => {
-  const { strict, clock, key, secret } = await setUp(t);
-  clock.advance(59_999);
-  assert.deepEqual(strict(own(secret)), key);
-  clock.advance(1);
-  assert.ok((await refusal(strict, own(secret), "key_expired")).includes(new Date(clock.now()).toISOString()));
-});
+onEachDatabase(
+  "a key that expires while cached is refused from that moment, and the message says when",
+  async (t, dialect) => {
+    const { strict, clock, key, secret } = await setUp(t, dialect);
+    clock.advance(59_999);
+    assert.deepEqual(strict(own(secret)), key);
+    clock.advance(1);
+    assert.ok((await refusal(strict, own(secret), "key_expired")).includes(new Date(clock.now()).toISOString()));
+  },
+);
 
-test("a key that is both revoked and expired is called revoked", async (t) => {
-  const { strict, clock, keyStore, keyRing, key, secret } = await setUp(t);
+onEachDatabase("a key that is both revoked and expired is called revoked", async (t, dialect) => {
+  const { strict, clock, keyStore, keyRing, key, secret } = await setUp(t, dialect);
   await keyStore.revoke(key.id);
   await keyRing.refresh();
   clock.advance(120_000);
   await refusal(strict, own(secret), "key_revoked");
 });
 
-test("a replaced secret ends when its grace does, while the key's other secret goes on", async (t) => {
-  const { strict, clock, keyRing, database, key, secret } = await setUp(t);
-  const replacement = newSecret();
-  await database.transact([
-    { sql: "update api_key_secrets set not_after_ms = ? where key_id = ?", params: [clock.now() + 10, key.id] },
-    {
-      sql: "insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms) values (?, ?, ?, ?)",
-      params: [hashSecret(replacement), key.id, replacement.slice(0, 12), clock.now()],
-    },
-    { sql: "update api_keys set revision = (select max(revision) + 1 from api_keys) where id = ?", params: [key.id] },
-  ]);
-  await keyRing.refresh();
-  assert.deepEqual(strict(own(secret)), key);
-  clock.advance(10);
-  assert.match(await refusal(strict, own(secret), "key_expired"), /replaced by a newer secret/);
-  assert.deepEqual(strict(own(replacement)), key);
-});
+onEachDatabase(
+  "a replaced secret ends when its grace does, while the key's other secret goes on",
+  async (t, dialect) => {
+    const { strict, clock, keyRing, database, key, secret } = await setUp(t, dialect);
+    const replacement = newSecret();
+    await database.transact([
+      { sql: "update api_key_secrets set not_after_ms = ? where key_id = ?", params: [clock.now() + 10, key.id] },
+      {
+        sql: "insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms) values (?, ?, ?, ?)",
+        params: [hashSecret(replacement), key.id, replacement.slice(0, 12), clock.now()],
+      },
+      { sql: "update api_keys set revision = (select max(revision) + 1 from api_keys) where id = ?", params: [key.id] },
+    ]);
+    await keyRing.refresh();
+    const rotated = { ...key, revision: key.revision + 1 };
+    assert.deepEqual(strict(own(secret)), rotated);
+    clock.advance(10);
+    assert.match(await refusal(strict, own(secret), "key_expired"), /replaced by a newer secret/);
+    assert.deepEqual(strict(own(replacement)), rotated);
+  },
+);
 
-test("a key made a moment ago in another process is admitted on its first request", async (t) => {
-  const { strict, keyStore } = await setUp(t);
+onEachDatabase("a key made a moment ago in another process is admitted on its first request", async (t, dialect) => {
+  const { strict, keyStore } = await setUp(t, dialect);
   const { key, secret } = await keyStore.create({ name: "fresh" });
   const admitted = strict(bearer(secret));
   assert.ok(admitted instanceof Promise);
   assert.deepEqual(await admitted, key);
 });
 
-test("when storage cannot say whether a key is valid the answer is 503, never 401; a mistyped key is still a 401", async (t) => {
-  const { strict, open, database, key, secret } = await setUp(t);
-  await database.close();
-  for (const authenticate of [strict, open]) {
-    assert.match(await refusal(authenticate, bearer(newSecret()), "storage_unavailable"), /may well be valid/);
-    assert.deepEqual(authenticate(bearer(secret)), key);
-    await refusal(authenticate, bearer(mistyped(secret)), "invalid_api_key");
-  }
-});
+onEachDatabase(
+  "when storage cannot say whether a key is valid the answer is 503, never 401; a mistyped key is still a 401",
+  async (t, dialect) => {
+    const { strict, open, database, key, secret } = await setUp(t, dialect);
+    await database.close();
+    for (const authenticate of [strict, open]) {
+      assert.match(await refusal(authenticate, bearer(newSecret()), "storage_unavailable"), /may well be valid/);
+      assert.deepEqual(authenticate(bearer(secret)), key);
+      await refusal(authenticate, bearer(mistyped(secret)), "invalid_api_key");
+    }
+  },
+);
 
-test("the anonymous key's newest state counts: its caps may change and it may be closed", async (t) => {
-  const { open, database, keyRing, anonymousKey } = await setUp(t);
-  const change = (set: string) =>
-    database.transact([
-      {
-        sql: `update api_keys set ${set}, revision = (select max(revision) + 1 from api_keys) where id = ?`,
-        params: [anonymousKey.id],
-      },
-    ]);
-  await change("hard_cap_nano_usd = 7");
-  await keyRing.refresh();
-  assert.deepEqual(open({}), { ...anonymousKey, hardCap: 7n });
-  await change("status = 'revoked'");
-  await keyRing.refresh();
-  assert.match(await refusal(open, {}, "key_revoked"), /no longer serves callers without a key/);
-});
+onEachDatabase(
+  "the anonymous key's newest state counts: its caps may change and it may be closed",
+  async (t, dialect) => {
+    const { open, database, keyRing, anonymousKey } = await setUp(t, dialect);
+    const change = (set: string) =>
+      database.transact([
+        {
+          sql: `update api_keys set ${set}, revision = (select max(revision) + 1 from api_keys) where id = ?`,
+          params: [anonymousKey.id],
+        },
+      ]);
+    await change("hard_cap_nano_usd = 7");
+    await keyRing.refresh();
+    const { revision } = keyRing.get(anonymousKey.id)!;
+    assert.ok(revision > anonymousKey.revision);
+    assert.deepEqual(open({}), { ...anonymousKey, revision, hardCap: 7n });
+    await change("status = 'revoked'");
+    await keyRing.refresh();
+    assert.match(await refusal(open, {}, "key_revoked"), /no longer serves callers without a key/);
+  },
+);

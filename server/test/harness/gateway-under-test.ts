@@ -1,17 +1,19 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { DestinationStream } from "pino";
 import { type Simulator, type SimulatorOptions, startSimulator } from "@brikk/simulator";
 import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
 import { loadConfig } from "../../src/config.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
-import type { Row } from "../../src/storage/database.ts";
+import type { DialectName, Row } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
+import { createPostgresDatabase } from "./postgres-databases.ts";
 
-/** A gateway with everything real: a SQLite file, an HTTP port, and the simulator (or a server of the test's own) as provider. */
+/** A gateway with everything real: a database, an HTTP port, and the simulator (or a server of the test's own) as provider. */
 export interface GatewayUnderTest {
   /** http://127.0.0.1:PORT */
   readonly url: string;
@@ -26,21 +28,27 @@ export interface GatewayUnderTest {
 }
 
 export interface HarnessOptions {
+  /** A new one of the kind; without it, a SQLite file. */
+  readonly database?: DialectName;
   /** Settings on top of: a free port, the simulator as both vendors, quiet logs, a generous rate limit. */
   readonly environment?: Readonly<Record<string, string>>;
   readonly simulator?: SimulatorOptions;
   /** Serves in the simulator's place, per vendor: a base URL of the test's own server. */
   readonly providers?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** Takes the log's lines, from `info` on. */
+  readonly log?: DestinationStream;
 }
 
 export async function startGateway(options: HarnessOptions = {}): Promise<GatewayUnderTest> {
   const folder = mkdtempSync(join(tmpdir(), "brikk-test-"));
+  const postgres = options.database === "postgres" ? await createPostgresDatabase() : undefined;
   const config = loadConfig({
     PORT: "0",
-    DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`,
+    DATABASE_URL: postgres?.url ?? `sqlite:${join(folder, "brikk.db")}`,
     LOG_LEVEL: "silent",
     BRIKK_RATE_LIMIT_PER_MIN: "100000",
+    BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "100000",
     BRIKK_DEFAULT_SOFT_CAP_USD: "1000",
     BRIKK_DEFAULT_HARD_CAP_USD: "1000",
     ...options.environment,
@@ -51,7 +59,11 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
   const gateway = await buildGateway({
     config,
     version: "0.0.0-test",
-    logger: createLogger({ level: config.logLevel, pretty: false }),
+    logger: createLogger({
+      level: options.log ? "info" : config.logLevel,
+      pretty: false,
+      ...(options.log && { destination: options.log }),
+    }),
     database,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
     clock,
@@ -76,6 +88,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
       await gateway.close();
       await database.close();
       await simulator.close();
+      postgres?.drop();
       rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { after, test } from "node:test";
 import type { FastifyInstance, RouteOptions } from "fastify";
 import { createKeyStore } from "../../src/access/key-store.ts";
+import { ZERO_USD } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 interface Route {
@@ -33,7 +34,10 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "/v1/embeddings": { model: "text-embedding-3-small", input: "Hello" },
   "/agents/route/chat": { message: "Hello" },
   "/agents/:agent/chat": { message: "Hello" },
+  "/v1/explain": { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] },
 };
+/** Of these, the ones that call nobody. */
+const CALLS_NOBODY = new Set(["/v1/explain"]);
 
 const call = ({ method, path }: Route, headers: Record<string, string> = {}): Promise<Response> => {
   const hasBody = method !== "GET" && method !== "HEAD" && method !== "OPTIONS";
@@ -56,6 +60,7 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a calle
     const response = await call(route);
     assert.equal(response.status, 401, `${route.method} ${route.path}`);
     assert.equal(response.headers.get("x-should-retry"), "false");
+    assert.equal(response.headers.get("www-authenticate"), "Bearer");
     if (route.method === "HEAD") continue;
     const { error } = (await response.json()) as { error: { code: string; type: string } };
     assert.equal(error.code, "missing_api_key", `${route.method} ${route.path}`);
@@ -116,9 +121,26 @@ test("every call of a provider has its usage event, whatever the route; and only
   assert.deepEqual(
     callers.sort(),
     Object.keys(BODIES)
+      .filter((path) => !CALLS_NOBODY.has(path))
       .map((path) => `POST ${path}`)
       .sort(),
   );
+});
+
+test("no way in escapes the budget: with a hard cap of 0 no provider is asked, whatever the route, and what would ask one is refused with 402", async () => {
+  const { secret } = await strict.createKey({ hardCap: ZERO_USD, softCap: ZERO_USD });
+  const asked = (): number =>
+    Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
+  const before = asked();
+  for (const route of routes.filter((one) => !isOpen(one))) {
+    const response = await call(route, { authorization: `Bearer ${secret}` });
+    const name = `${route.method} ${route.path}`;
+    assert.equal(asked(), before, `${name} asks a provider that nothing was reserved for`);
+    const text = await response.text();
+    if (!(route.path in BODIES) || route.method !== "POST" || CALLS_NOBODY.has(route.path)) continue;
+    const { error } = JSON.parse(text) as { error?: { code: string } };
+    assert.deepEqual([response.status, error?.code], [402, "hard_cap_exceeded"], name);
+  }
 });
 
 test("every route behind the door counts against the key's limit, and the refusal says so in its headers", async () => {

@@ -35,6 +35,24 @@ const sumOf = async (keyId: string): Promise<number> => {
   return usdNumber(nanoUsd(row?.["cost"] as bigint));
 };
 
+/** A budget in which nothing happened. */
+const unused = (window: string, caps: { soft: number; hard: number } | undefined, resetsAt: string) => ({
+  window,
+  spent_usd: 0,
+  reserved_usd: 0,
+  soft_cap_usd: caps?.soft ?? null,
+  hard_cap_usd: caps?.hard ?? null,
+  remaining_usd: caps?.hard ?? null,
+  soft_cap_exceeded: false,
+  hard_cap_exceeded: false,
+  resets_at: resetsAt,
+});
+const unusedBudgets = (soft: number, hard: number) => [
+  unused("day", { soft, hard }, "2026-11-24T00:00:00.000Z"),
+  unused("week", undefined, "2026-11-30T00:00:00.000Z"),
+  unused("month", undefined, "2026-12-01T00:00:00.000Z"),
+];
+
 const NOTHING = { cost_usd: 0, requests: 0, tokens: 0 };
 
 test("/usage/me has exactly its fields, and zeros before the first request", async () => {
@@ -49,6 +67,7 @@ test("/usage/me has exactly its fields, and zeros before the first request", asy
     soft_cap_exceeded: false,
     hard_cap_exceeded: false,
     resets_at: "2026-11-24T00:00:00.000Z",
+    budgets: unusedBudgets(2, 3),
   });
 });
 
@@ -89,6 +108,8 @@ test("/keys/me says what the key is and never a secret", async () => {
     softCap: nanoUsd(250_000_000n),
     hardCap: nanoUsd(500_000_000n),
     rateLimitPerMin: 7,
+    tokensPerMin: 5_000,
+    maxConcurrentRequests: 3,
     expiresAtMs,
   });
   assert.deepEqual(await get("/keys/me", secret), {
@@ -98,10 +119,27 @@ test("/keys/me says what the key is and never a secret", async () => {
     status: "active",
     soft_cap_usd: 0.25,
     hard_cap_usd: 0.5,
+    budgets: unusedBudgets(0.25, 0.5),
     rate_limit_per_min: 7,
+    tokens_per_min: 5_000,
+    max_concurrent_requests: 3,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });
+});
+
+test("/keys/me knows what other instances spent, as /usage/me does", async () => {
+  const { id, secret } = await brikk.createKey();
+  await chat(secret);
+  await brikk.gateway.database.transact([
+    {
+      sql: "update budget_windows set spent_nano_usd = spent_nano_usd + ? where budget_id = ?",
+      params: [5_000_000_000n, `${id}/day`],
+    },
+  ]);
+  const { budgets } = await get("/keys/me", secret);
+  assert.ok((budgets as { spent_usd: number }[])[0]!.spent_usd > 5);
+  assert.deepEqual(budgets, (await get("/usage/me", secret))["budgets"]);
 });
 
 test("/keys/me shows the settings' defaults where the key has no limits of its own", async () => {
@@ -110,9 +148,11 @@ test("/keys/me shows the settings' defaults where the key has no limits of its o
     soft_cap_usd: soft,
     hard_cap_usd: hard,
     rate_limit_per_min: limit,
+    tokens_per_min: tokens,
+    max_concurrent_requests: atOnce,
     expires_at: expiresAt,
   } = await get("/keys/me", secret);
-  assert.deepEqual([soft, hard, limit, expiresAt], [1_000, 1_000, 100_000, null]);
+  assert.deepEqual([soft, hard, limit, tokens, atOnce, expiresAt], [1_000, 1_000, 100_000, null, null, null]);
 });
 
 /** Moves the file's clock, so it stands last. */

@@ -67,6 +67,23 @@ test("the soft cap is said when it is passed and refuses nothing; the sum of the
   assert.equal(nano(second, "x-brikk-usage-today"), nano(first, "x-brikk-cost-usd") + nano(second, "x-brikk-cost-usd"));
 });
 
+test("a request that does not fit under the hard cap is refused with where the key stands, plain or streamed", async () => {
+  const { secret } = await brikk.createKey({ softCap: nanoUsd(1n), hardCap: nanoUsd(40_000n) });
+  const first = await chat(secret);
+  await first.arrayBuffer();
+  assert.equal(first.status, 200);
+  for (const stream of [false, true]) {
+    const refused = await chat(secret, {}, { ...CHAT, stream });
+    await refused.arrayBuffer();
+    assert.equal(refused.status, 402);
+    assert.equal(refused.headers.get("x-should-retry"), "false");
+    assert.equal(refused.headers.get("x-brikk-usage-today"), first.headers.get("x-brikk-cost-usd"));
+    assert.equal(refused.headers.get("x-brikk-hard-cap"), "0.00004");
+    assert.equal(refused.headers.get("x-brikk-soft-cap-exceeded"), "true");
+    assert.equal(refused.headers.get("x-brikk-hard-cap-exceeded"), "true");
+  }
+});
+
 test("rate-limit headers, customary and IETF's, count down and agree with each other", async () => {
   const { secret } = await brikk.createKey({ rateLimitPerMin: 3 });
   for (const remaining of ["2", "1", "0"]) {
@@ -87,7 +104,7 @@ test("rate-limit headers, customary and IETF's, count down and agree with each o
   assert.equal(error.code, "rate_limit_exceeded");
   assert.deepEqual(
     { ...error.details, reset_seconds: 0 },
-    { scope: "key", window: "minute", limit: 3, remaining: 0, reset_seconds: 0 },
+    { scope: "key", rule: "key-rpm", window: "minute", limit: 3, remaining: 0, reset_seconds: 0 },
   );
   const wait = Number(refused.headers.get("retry-after"));
   assert.ok(wait >= 1 && wait <= 20, "one request every 20 s comes back");
@@ -154,6 +171,7 @@ test("a provider's own headers and connection details do not leak to the caller"
   const { secret } = await brikk.createKey();
   const response = await chat(secret);
   await response.arrayBuffer();
-  for (const name of ["openai-organization", "openai-version", "openai-processing-ms", "x-ratelimit-limit-requests"])
+  for (const name of ["openai-organization", "openai-version", "openai-processing-ms"])
     assert.equal(response.headers.get(name), null, name);
+  assert.equal(response.headers.get("x-ratelimit-limit-requests"), "100000", "the gateway's own, not the provider's");
 });

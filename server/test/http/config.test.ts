@@ -33,6 +33,9 @@ test("without any setting the defaults of the documentation hold, frozen", () =>
   assert.equal(config.defaultSoftCap, 5_000_000_000n);
   assert.equal(config.defaultHardCap, 10_000_000_000n);
   assert.equal(config.rateLimitPerMin, 60);
+  assert.equal(config.anonymousRateLimitPerMin, 30);
+  assert.equal(config.redisUrl, undefined);
+  assert.equal(config.redisTimeoutMs, 100);
   assert.equal(config.providerTimeoutMs, 30_000);
   assert.deepEqual(
     [config.connectTimeoutMs, config.firstTokenTimeoutMs, config.idleTimeoutMs],
@@ -58,7 +61,12 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   BRIKK_ALLOW_ANONYMOUS: "1",
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
   BRIKK_DEFAULT_HARD_CAP_USD: "1e3",
+  REDIS_URL: "redis://:hunter2@host/x",
+  REDIS_TIMEOUT_MS: "1",
   BRIKK_RATE_LIMIT_PER_MIN: "0",
+  BRIKK_BUDGET_WEBHOOK_URL: "ftp://hooks.example/token",
+  BRIKK_BUDGET_WEBHOOK_SECRET: "whsec_too-short",
+  BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "0",
   BRIKK_MAX_BODY_BYTES: "12",
   BRIKK_DRAIN_SECONDS: "0",
   PROVIDER_TIMEOUT_SECONDS: "-1",
@@ -78,7 +86,8 @@ test("all faults are reported at once, each with its variable, and those of secr
       faults.some((fault) => fault.startsWith(name)),
       name,
     );
-  assert.ok(!faults.join().includes("with space") && !faults.join().includes("ключ"));
+  for (const secret of ["with space", "ключ", "hunter2", "token", "too-short"])
+    assert.ok(!faults.join().includes(secret));
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
     assert.match(
       faults.find((fault) => fault.startsWith(name)) ?? "",
@@ -112,6 +121,60 @@ test("production, and any address that others can reach, ask for keys or for the
   }
   for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
     assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+});
+
+test("a budget webhook asks for a secret to sign with; several are taken for rotation, a faulty one among them is refused", () => {
+  const [one, other] = [32, 24].map((length) => Buffer.alloc(length, length));
+  const [first, second] = [one, other].map((bytes) => `whsec_${bytes!.toString("base64")}`);
+  const url = "https://hooks.example/T0/token?x=1";
+  assert.equal(loadConfig({}).budgetWebhook, undefined);
+  assert.deepEqual(
+    loadConfig({ BRIKK_BUDGET_WEBHOOK_URL: url, BRIKK_BUDGET_WEBHOOK_SECRET: ` ${first} , ${second}` }).budgetWebhook,
+    {
+      url,
+      secrets: [one, other],
+    },
+  );
+  const [missing] = faultsOf({ BRIKK_BUDGET_WEBHOOK_URL: url });
+  assert.match(missing!, /^BRIKK_BUDGET_WEBHOOK_SECRET is not set while BRIKK_BUDGET_WEBHOOK_URL is.*openssl/);
+  for (const bad of ["whsec_", "whsec_c2hvcnQ=", first!.slice(6), `${first}!`, first!.replace("whsec_", "whsec_ ")]) {
+    const faults = faultsOf({ BRIKK_BUDGET_WEBHOOK_URL: url, BRIKK_BUDGET_WEBHOOK_SECRET: `${first},${bad}` });
+    assert.equal(faults.length, 1, bad);
+    assert.ok(!faults[0]!.includes(first!.slice(6)) && !faults[0]!.includes("token"));
+  }
+});
+
+test("the database may be a SQLite file or PostgreSQL; what is said of a faulty address never repeats it", () => {
+  for (const url of ["sqlite:/data/brikk.db", "postgres://u:p@h/d", "postgresql://h:5433/d?sslmode=require"])
+    assert.equal(loadConfig({ DATABASE_URL: url }).databaseUrl, url);
+  for (const url of [
+    "mysql://u:hunter2@h/d",
+    "hunter2",
+    "postgres://u:hunter2@h",
+    "postgres://u:1/hunter2@h/d",
+    "postgres:u:hunter2@h/d",
+    "sqlite:",
+  ]) {
+    const faults = faultsOf({ DATABASE_URL: url });
+    assert.equal(faults.length, 1);
+    assert.match(faults[0]!, /^DATABASE_URL .*\.$/);
+    assert.doesNotMatch(faults[0]!, /hunter2/);
+  }
+});
+
+test("REDIS_URL is where Redis is and who asks, and nothing else", () => {
+  for (const url of ["redis://localhost", "rediss://user:p%40ss@redis.example:6380/2", "redis://:p@[::1]:6379/"])
+    assert.equal(loadConfig({ REDIS_URL: url }).redisUrl, url);
+  for (const url of [
+    "localhost:6379",
+    "http://localhost",
+    "redis://",
+    "redis://h:99999",
+    "redis://h/one",
+    "redis://h?family=6",
+    "redis://:bad%zz@h",
+  ])
+    assert.match(faultsOf({ REDIS_URL: url })[0]!, /^REDIS_URL is not of the form redis:/, url);
 });
 
 test("a soft cap above the hard cap is refused, an equal one is not", () => {

@@ -37,6 +37,8 @@ test("a known model has its price in whole pico-USD and its limits", () => {
     contextTokens: 128_000,
     maxOutputTokens: 16_384,
     acceptsImages: true,
+    maxImageTokens: 48_300,
+    encoding: "o200k_base",
     reasons: false,
     qualityTier: 1,
   });

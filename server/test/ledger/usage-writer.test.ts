@@ -1,24 +1,30 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
-import { completeRates } from "../../src/ledger/rates.ts";
+import { createBudgetStatements } from "../../src/ledger/budget-statements.ts";
 import { NO_USAGE } from "../../src/ledger/usage.ts";
 import { createUsageWriter, type UsageEvent } from "../../src/ledger/usage-writer.ts";
 import { uuidv7 } from "../../src/lib/ids.ts";
-import { nanoUsd, picoUsdPerToken, ZERO_USD } from "../../src/lib/money.ts";
+import { nanoUsd } from "../../src/lib/money.ts";
 import { type Database, type Statement, StatementRejected, StorageUnavailable } from "../../src/storage/database.ts";
-import { scratchDatabase } from "../storage/scratch.ts";
+import { onEachDatabase, scratchDatabase } from "../storage/scratch.ts";
+import { eventually, oneNano } from "./ledger-fixture.ts";
 
 const NOON = Date.UTC(2026, 10, 23, 12);
-const model = {
-  provider: "openai",
-  id: "m",
-  kind: "chat" as const,
-  rates: { version: "test", perRequest: ZERO_USD, ...completeRates({ freshInput: picoUsdPerToken(1_000n) }) },
-  contextTokens: undefined,
-  maxOutputTokens: undefined,
-  acceptsImages: undefined,
-  reasons: false,
-  qualityTier: 2,
+const model = { ...oneNano, id: "m" };
+const writerOn = (
+  database: Database,
+): { healthy: boolean; write(event: UsageEvent): Promise<void>; close(): Promise<void> } => {
+  const writer = createUsageWriter({
+    database,
+    statements: createBudgetStatements(database.dialect),
+    ownerId: "owner",
+  });
+  return {
+    get healthy() {
+      return writer.healthy;
+    },
+    write: (event) => writer.write(event, []),
+    close: () => writer.close(),
+  };
 };
 
 /** Event number `index`: some hours, keys and outcomes, so that a group has several roll-ups. */
@@ -27,7 +33,7 @@ function eventOf(index: number): UsageEvent {
   return {
     eventId: uuidv7(occurredAtMs),
     request: {
-      key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, createdAtMs: 0 },
+      key: { id: `bk_${index % 4}`, name: "test", state: { kind: "active" }, revision: 1, createdAtMs: 0 },
       requestId: `r-${index}`,
       traceId: "t",
       operation: "chat",
@@ -36,6 +42,7 @@ function eventOf(index: number): UsageEvent {
       occurredAtMs,
     },
     routeReason: null,
+    held: index % 2 === 0 ? { amount: nanoUsd(9n), maxOutputTokens: 77 } : { amount: nanoUsd(8n) },
     result: {
       served: index % 5 === 0 ? undefined : { model, simulated: true },
       usage: {
@@ -57,6 +64,7 @@ function eventOf(index: number): UsageEvent {
       timeToFirstTokenMs: undefined,
     },
     cost: nanoUsd(BigInt(index) * 1_000_000_007n),
+    earlierCost: nanoUsd(BigInt(index)),
     finishedAtMs: occurredAtMs + index,
   };
 }
@@ -70,12 +78,14 @@ type Around = (
 /** A real database whose transactions pass through the test's hands. */
 function watched(database: Database, around: Around = (go) => go()): Database & { transactions: number } {
   const watching = {
+    dialect: database.dialect,
     query: database.query,
     transactions: 0,
     transact: (statements: readonly Statement[]) => {
       watching.transactions += 1;
       return around(() => database.transact(statements), statements);
     },
+    read: (statements: readonly Statement[]) => database.read(statements),
     all: (statement: Statement) => database.all(statement),
     close: () => database.close(),
   };
@@ -133,9 +143,9 @@ async function assertRollUpsEqualEvents(database: Database): Promise<string[]> {
 }
 const idsOf = (events: readonly UsageEvent[]): string[] => events.map(({ request }) => request.requestId).sort();
 
-test("a write that has resolved is on the disk, with all its figures", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const writer = createUsageWriter(database);
+onEachDatabase("a write that has resolved is on the disk, with all its figures", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const writer = writerOn(database);
   await writer.write(eventOf(8));
   const [row] = await database.all({ sql: "select * from usage_events", params: [] });
   assert.deepEqual(
@@ -171,22 +181,28 @@ test("a write that has resolved is on the disk, with all its figures", async (t)
       fallback: 0n,
       route_reason: null,
       trace_id: "t",
+      clamped_max_tokens: 77n,
+      reserved_nano_usd: 9n,
+      earlier_cost_nano_usd: 8n,
     },
   );
 });
 
-test("a thousand writes at once are committed in a handful of transactions, and the roll-ups equal the events", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const counting = watched(database);
-  const writer = createUsageWriter(counting);
-  const events = eventsOf(1_000);
-  await Promise.all(events.map((event) => writer.write(event)));
-  assert.ok(counting.transactions <= 5, `${counting.transactions} transactions`);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-});
+onEachDatabase(
+  "a thousand writes at once are committed in a handful of transactions, and the roll-ups equal the events",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const counting = watched(database);
+    const writer = writerOn(counting);
+    const events = eventsOf(1_000);
+    await Promise.all(events.map((event) => writer.write(event)));
+    assert.ok(counting.transactions <= 5, `${counting.transactions} transactions`);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+  },
+);
 
-test("what arrives while a commit is under way goes together in the next", async (t) => {
-  const { database } = await scratchDatabase(t);
+onEachDatabase("what arrives while a commit is under way goes together in the next", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
   const underWay = Promise.withResolvers<void>();
   const release = Promise.withResolvers<void>();
   const slow = watched(database, async (go) => {
@@ -194,7 +210,7 @@ test("what arrives while a commit is under way goes together in the next", async
     await release.promise;
     return go();
   });
-  const writer = createUsageWriter(slow);
+  const writer = writerOn(slow);
   const events = eventsOf(50);
   const first = writer.write(events[0]!);
   await underWay.promise;
@@ -205,78 +221,78 @@ test("what arrives while a commit is under way goes together in the next", async
   assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
 });
 
-/** Lets the writer's wait between two tries pass without waiting. */
-async function passRetries(t: TestContext, until: () => boolean): Promise<void> {
-  while (!until()) {
-    t.mock.timers.tick(250);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
-
 for (const failures of [1, 4]) {
-  test(`a database that fails ${failures} times is tried again: nothing is lost or doubled, and the writer says that it is not healthy meanwhile`, async (t) => {
-    const { database } = await scratchDatabase(t);
-    let left = failures;
-    let failed = 0;
-    const broken = watched(database, async (go) => {
-      if (left === 0) return go();
-      left -= 1;
-      failed += 1;
-      throw new StorageUnavailable("disk full");
-    });
-    t.mock.timers.enable({ apis: ["setTimeout"] });
-    const writer = createUsageWriter(broken);
-    const events = eventsOf(700);
-    let durable = 0;
-    const writes = events.map((event) => writer.write(event).then(() => (durable += 1)));
-    assert.equal(writer.healthy, true);
-    await passRetries(t, () => failed === failures);
-    await new Promise((resolve) => setImmediate(resolve));
-    assert.equal(writer.healthy, false);
-    assert.equal(durable, 0);
-    await passRetries(t, () => durable === events.length);
-    await Promise.all(writes);
-    assert.equal(writer.healthy, true);
-    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-  });
+  onEachDatabase(
+    `a database that fails ${failures} times is tried again: nothing is lost or doubled, and the writer says that it is not healthy meanwhile`,
+    async (t, dialect) => {
+      const { database } = await scratchDatabase(t, dialect);
+      let left = failures;
+      let failed = 0;
+      const broken = watched(database, async (go) => {
+        if (left === 0) return go();
+        left -= 1;
+        failed += 1;
+        throw new StorageUnavailable("disk full");
+      });
+      const writer = writerOn(broken);
+      const events = eventsOf(700);
+      let durable = 0;
+      const writes = events.map((event) => writer.write(event).then(() => (durable += 1)));
+      assert.equal(writer.healthy, true);
+      await eventually(() => failed === failures);
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.equal(writer.healthy, false);
+      assert.equal(durable, 0);
+      await eventually(() => durable === events.length);
+      await Promise.all(writes);
+      assert.equal(writer.healthy, true);
+      assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+    },
+  );
 }
 
-test("a group whose commit took effect but whose answer was lost counts once, in the events and in the roll-ups", async (t) => {
-  const { database } = await scratchDatabase(t);
-  let lost = 0;
-  const lossy = watched(database, async (go) => {
-    const rows = await go();
-    if (lost++ < 3) throw new StorageUnavailable("the answer was lost");
-    return rows;
-  });
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const writer = createUsageWriter(lossy);
-  const events = eventsOf(60);
-  let durable = false;
-  const writes = Promise.all(events.map((event) => writer.write(event))).then(() => (durable = true));
-  await passRetries(t, () => durable);
-  await writes;
-  assert.equal(lossy.transactions, 4);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-});
+onEachDatabase(
+  "a group whose commit took effect but whose answer was lost counts once, in the events and in the roll-ups",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    let lost = 0;
+    const lossy = watched(database, async (go) => {
+      const rows = await go();
+      if (lost++ < 3) throw new StorageUnavailable("the answer was lost");
+      return rows;
+    });
+    const writer = writerOn(lossy);
+    const events = eventsOf(60);
+    let durable = false;
+    const writes = Promise.all(events.map((event) => writer.write(event))).then(() => (durable = true));
+    await eventually(() => durable);
+    await writes;
+    // The second try finds the events there.
+    assert.equal(lossy.transactions, 2);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+  },
+);
 
-test("one event that the database will not have is told to its writer, and takes no other with it", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const writer = createUsageWriter(database);
-  const events = eventsOf(20);
-  const poison: UsageEvent = { ...eventOf(99), finishedAtMs: 0.5 };
-  const refused = assert.rejects(writer.write(poison), StatementRejected);
-  const writes = events.map((event) => writer.write(event));
-  await refused;
-  await Promise.all(writes);
-  assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
-  await writer.write(eventOf(50));
-  assert.equal(writer.healthy, true);
-});
+onEachDatabase(
+  "one event that the database will not have is told to its writer, and takes no other with it",
+  async (t, dialect) => {
+    const { database } = await scratchDatabase(t, dialect);
+    const writer = writerOn(database);
+    const events = eventsOf(20);
+    const poison: UsageEvent = { ...eventOf(99), finishedAtMs: 0.5 };
+    const refused = assert.rejects(writer.write(poison), StatementRejected);
+    const writes = events.map((event) => writer.write(event));
+    await refused;
+    await Promise.all(writes);
+    assert.deepEqual(await assertRollUpsEqualEvents(database), idsOf(events));
+    await writer.write(eventOf(50));
+    assert.equal(writer.healthy, true);
+  },
+);
 
-test("closing waits for everything that was handed in", async (t) => {
-  const { database } = await scratchDatabase(t);
-  const writer = createUsageWriter(database);
+onEachDatabase("closing waits for everything that was handed in", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const writer = writerOn(database);
   const events = eventsOf(600);
   const writes = events.map((event) => writer.write(event));
   await writer.close();

@@ -205,11 +205,12 @@ test("many callers leaving at once leave nothing in hand and one row each", asyn
     id: String(rows[0]!["key_id"]),
     name: "",
     state: { kind: "active" },
+    revision: 1,
     createdAtMs: 0,
   });
-  assert.equal(standing.reserved, 0n);
+  assert.equal(standing.budgets[0]!.reserved, 0n);
   assert.equal(
-    standing.spent,
+    standing.budgets[0]!.spent,
     rows.reduce((sum, row) => sum + (row["cost_nano_usd"] as bigint), 0n),
   );
 });

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { test, type TestContext } from "node:test";
-import { fileURLToPath } from "node:url";
+import { PassThrough } from "node:stream";
+import { test } from "node:test";
 import { createAuthenticator } from "../../src/access/authenticate.ts";
 import { createKeyRing } from "../../src/access/key-ring.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
@@ -11,45 +10,7 @@ import { BrikkError } from "../../src/errors.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { lockInstance } from "../../src/storage/instance-lock.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
-import { scratchFolder, sourceUrl } from "../storage/scratch.ts";
-
-interface Ran {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** The command line as a process of its own, on a database of the test's own and no other setting. */
-function setUp(t: TestContext) {
-  const path = join(scratchFolder(t), "data", "brikk.db");
-  const url = `sqlite:${path}`;
-  const brikkWith = (environment: Record<string, string>, ...args: string[]): Promise<Ran> =>
-    new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [fileURLToPath(sourceUrl("cli.ts")), ...args], {
-        env: {
-          PATH: process.env["PATH"],
-          DATABASE_URL: url,
-          ...environment,
-          NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] ?? "",
-        },
-      });
-      let stdout = "";
-      let stderr = "";
-      child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
-      child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-      child.on("error", reject).on("close", (code) => resolve({ code, stdout, stderr }));
-    });
-  const brikk = (...args: string[]): Promise<Ran> => brikkWith({}, ...args);
-  return { path, url, brikk, brikkWith };
-}
-
-/** Standard output of a command that went well, as JSON. */
-async function printed<T>(running: Promise<Ran>): Promise<T> {
-  const { code, stdout, stderr } = await running;
-  assert.equal(code, 0, stderr);
-  assert.equal(stderr, "");
-  return JSON.parse(stdout) as T;
-}
+import { brikkOnScratch, printed, type Ran } from "./brikk-command.ts";
 
 interface PrintedKey {
   readonly id: string;
@@ -60,7 +21,7 @@ interface PrintedKey {
 }
 
 test("a key's life: made with its secret shown once, listed without it, revoked once and for all", async (t) => {
-  const { brikk } = setUp(t);
+  const { brikk } = brikkOnScratch(t);
   const made = await printed<PrintedKey & Record<string, unknown>>(
     brikk(
       "keys",
@@ -88,7 +49,13 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
     name: "demo",
     soft_cap_usd: 0.5,
     hard_cap_usd: 1.25,
+    week_soft_cap_usd: null,
+    week_hard_cap_usd: null,
+    month_soft_cap_usd: null,
+    month_hard_cap_usd: null,
     rate_limit_per_min: 7,
+    tokens_per_min: null,
+    max_concurrent_requests: null,
     created_at: createdAt,
     expires_at: made["expires_at"],
   });
@@ -113,7 +80,7 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
 });
 
 test("what people read says that the secret is shown once and gives a curl line that holds it", async (t) => {
-  const { brikkWith } = setUp(t);
+  const { brikkWith } = brikkOnScratch(t);
   const { code, stdout } = await brikkWith(
     { PORT: "9123", BRIKK_DEFAULT_HARD_CAP_USD: "20" },
     "keys",
@@ -132,8 +99,83 @@ test("what people read says that the secret is shown once and gives a curl line 
   JSON.parse(/-d '(.*)'/.exec(stdout)?.[1] ?? "");
 });
 
+test("a key's caps and limits are changed one by one, and taken back to the default or to none", async (t) => {
+  const { brikk } = brikkOnScratch(t);
+  const made = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
+  const update = (...options: string[]): Promise<Record<string, unknown>> =>
+    printed(brikk("keys", "update", made.id, ...options, "--json"));
+  const before = await update("--name", "renamed");
+  assert.deepEqual([before["name"], before["hard_cap_usd"], before["expires_at"]], ["renamed", 10, null]);
+
+  const given = { week_soft_cap_usd: 20, week_hard_cap_usd: 40, month_hard_cap_usd: 100 };
+  // With a hard cap of its own for the week, the default one of the day is gone.
+  const held = { ...before, ...given, soft_cap_usd: null, hard_cap_usd: null };
+  assert.deepEqual(
+    await update("--week-soft-cap-usd", "20", "--week-hard-cap-usd", "40", "--month-hard-cap-usd", "100"),
+    held,
+  );
+  const limits = { rate_limit_per_min: 7, tokens_per_min: 5_000, max_concurrent_requests: 4 };
+  assert.deepEqual(await update("--rate-limit-per-min", "7", "--tokens-per-min", "5000", "--max-concurrent", "4"), {
+    ...held,
+    ...limits,
+  });
+  const { stdout } = await brikk("keys", "list");
+  assert.match(
+    stdout,
+    / SOFT CAP +HARD CAP +WEEK SOFT +WEEK HARD +MONTH HARD +PER MINUTE +TOKENS\/MIN +AT ONCE +CREATED/,
+  );
+  assert.match(stdout, / - +- +\$20\.00 +\$40\.00 +\$100\.00 +7 +5000 +4 +20/);
+  assert.deepEqual(await update("--hard-cap-usd", "3"), { ...held, ...limits, soft_cap_usd: 3, hard_cap_usd: 3 });
+  assert.deepEqual(await update("--hard-cap-usd", "20"), { ...held, ...limits, soft_cap_usd: 5, hard_cap_usd: 20 });
+
+  const none = ["--week-soft-cap-usd", "none", "--week-hard-cap-usd", "none", "--month-hard-cap-usd", "none"];
+  const plain = ["--tokens-per-min", "none", "--max-concurrent", "none", "--rate-limit-per-min", "default"];
+  assert.deepEqual(await update(...none, ...plain, "--hard-cap-usd", "default"), before);
+  assert.ok((await update("--expires-in-days", "1"))["expires_at"] !== null);
+  assert.deepEqual(await update("--expires-in-days", "never"), before);
+  assert.match((await brikk("keys", "list")).stdout, / SOFT CAP +HARD CAP +PER MINUTE +CREATED +EXPIRES/);
+});
+
+test("a change that contradicts what the key has is refused in a sentence and changes nothing", async (t) => {
+  const { brikk } = brikkOnScratch(t);
+  const { id } = await printed<PrintedKey>(
+    brikk("keys", "create", "--name", "demo", "--soft-cap-usd", "2", "--hard-cap-usd", "4", "--json"),
+  );
+  const before = (await brikk("keys", "list", "--json")).stdout;
+  const cases: readonly [string[], RegExp][] = [
+    [["--hard-cap-usd", "1"], /soft cap of 2 USD is above the hard cap of 1 USD/],
+    [["--soft-cap-usd", "11", "--hard-cap-usd", "default"], /11 USD is above the default hard cap of 10 USD/],
+    [["--week-soft-cap-usd", "5", "--week-hard-cap-usd", "4"], /the week's soft cap of 5 USD/],
+  ];
+  for (const [args, said] of cases) {
+    const { code, stdout, stderr } = await brikk("keys", "update", id, ...args);
+    assert.deepEqual([code, stdout], [2, ""]);
+    assert.match(stderr, said);
+    assert.match(stderr, ONE_SENTENCE);
+  }
+  assert.equal((await brikk("keys", "list", "--json")).stdout, before);
+  await brikk("keys", "revoke", id);
+  const { code, stderr } = await brikk("keys", "update", id, "--name", "b");
+  assert.equal(code, 1);
+  assert.match(stderr, /was revoked for good/);
+});
+
+test("a running server sees a changed key with the next poll", async (t) => {
+  const { brikk, url } = brikkOnScratch(t);
+  const database = await openDatabase({ url });
+  t.after(() => database.close());
+  const keyRing = createKeyRing({ database, clock: systemClock });
+  await keyRing.start();
+  t.after(() => keyRing.stop());
+  const { id } = await printed<PrintedKey>(brikk("keys", "create", "--name", "live", "--json"));
+  await brikk("keys", "update", id, "--month-hard-cap-usd", "0.25", "--max-concurrent", "2");
+  await keyRing.refresh();
+  const key = keyRing.get(id);
+  assert.deepEqual([key?.month, key?.maxConcurrentRequests], [{ hardCap: 250_000_000n }, 2]);
+});
+
 test("while a server runs, a key made by the command line works at once and a revoked one ends with the next poll", async (t) => {
-  const { brikk, path, url } = setUp(t);
+  const { brikk, path, url } = brikkOnScratch(t);
   const lock = lockInstance(path);
   t.after(() => lock.release());
   const database = await openDatabase({ url });
@@ -156,20 +198,22 @@ test("while a server runs, a key made by the command line works at once and a re
 
 /** The command line inside this process, for what it answers before it opens anything. */
 async function answered(...args: string[]): Promise<Ran> {
-  let stdout = "";
-  let stderr = "";
-  const code = await runCli(args, {
-    stdout: { write: (text) => (stdout += text) },
-    stderr: { write: (text) => (stderr += text) },
-  });
-  return { code, stdout, stderr };
+  const stdout = new PassThrough({ encoding: "utf8" });
+  const stderr = new PassThrough({ encoding: "utf8" });
+  const code = await runCli(args, { stdout, stderr });
+  const read = (stream: PassThrough): string => (stream.read() as string | null) ?? "";
+  return { code, stdout: read(stdout), stderr: read(stderr) };
 }
 
 test("help is there for every command and goes to standard output", async () => {
   const cases: readonly [string[], RegExp][] = [
     [["--help"], /Brikk's command line/],
     [["help"], /Brikk's command line/],
-    [["keys", "--help"], /Makes, lists and revokes/],
+    [["keys", "--help"], /Makes, lists, changes and revokes/],
+    [["keys", "update", "--help"], /the one you gave is the only hard cap/],
+    [["ledger", "--help"], /what every budget has spent/],
+    [["ledger", "verify", "--help"], /window-spent/],
+    [["ledger", "export", "-h"], /--format csv\|jsonl/],
     [["keys", "create", "--help"], /--hard-cap-usd USD/],
     [["keys", "list", "-h"], /oldest first/],
     [["keys", "revoke", "--help"], /KEY_ID/],
@@ -183,7 +227,7 @@ test("help is there for every command and goes to standard output", async () => 
 
 const misuses: readonly [string[], RegExp][] = [
   [["key"], /There is no command "key"/],
-  [["keys"], /keys create, keys list or keys revoke/],
+  [["keys"], /keys create, keys list, keys update or keys revoke/],
   [["keys", "delete"], /There is no command "keys delete"/],
   [["keys", "create"], /add --name NAME/],
   [["keys", "create", "demo"], /give the name as --name NAME/],
@@ -195,6 +239,33 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "create", "--name", "a", "--soft-cap-usd=-1"], /--soft-cap-usd is "-1"; give an amount/],
   [["keys", "create", "--name", "a", "--rate-limit-per-min", "0"], /give a whole number from 1 to 1000000/],
   [["keys", "create", "--name", "a", "--expires-in-days", "1.5"], /give a whole number from 1 to 36500/],
+  [
+    ["keys", "create", "--name", "a", "--week-hard-cap-usd", "default"],
+    /give an amount of USD such as 5 or 0\.50, or none/,
+  ],
+  [["keys", "update"], /Which key\? Give its id, as in: keys update bk_/],
+  [["keys", "update", "bk_000000000000"], /What is to change\?/],
+  [["keys", "update", "bk_000000000000", "--json"], /What is to change\?/],
+  [["keys", "update", "bk_000000000000", "--hard-cap-usd", "none"], /or default/],
+  [
+    ["keys", "update", "bk_000000000000", "--month-hard-cap-usd", "much"],
+    /--month-hard-cap-usd is "much"; .*, or none/,
+  ],
+  [["keys", "update", "bk_000000000000", "--tokens-per-min", "0"], /from 1 to 999999999, or none/],
+  [["keys", "update", "bk_000000000000", "--expires-in-days", "none"], /from 1 to 36500, or never/],
+  [["keys", "update", "brikk_abc", "--name", "b"], /That is a secret, not an id/],
+  [["ledger"], /ledger verify or ledger export/],
+  [["ledger", "verify", "now"], /takes only --json/],
+  [["ledger", "export"], /Add --from with a date such as 2026-11-23/],
+  [["ledger", "export", "--from", "yesterday"], /--from is "yesterday"; give a date/],
+  [["ledger", "export", "--from", "2026-02-30"], /--from is "2026-02-30"/],
+  [["ledger", "export", "--from", "2026-11-02", "--to", "2026-11-02", "--format", "csv"], /--from must be before --to/],
+  [["ledger", "export", "--from", "2026-11-01", "--to", "2026-11-02"], /Add --format csv or --format jsonl/],
+  [["ledger", "export", "--from", "2026-11-01", "--to", "2026-11-02", "--format", "xml"], /give csv or jsonl/],
+  [
+    ["ledger", "export", "--from", "2026-11-01", "--to", "2026-11-02", "--format", "csv", "--key", "brikk_abc"],
+    /That is a secret/,
+  ],
   [["keys", "list", "all"], /takes only --json/],
   [["keys", "revoke"], /Which key\?/],
   [["keys", "revoke", "bk_a", "bk_b"], /One key at a time/],
@@ -202,6 +273,7 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "revoke", "bk_anonymous000"], /BRIKK_REQUIRE_AUTH=true/],
 ];
 
+const EXPORT = ["ledger", "export", "--from", "2026-11-01", "--to", "2026-12-01", "--format", "csv"] as const;
 const ONE_SENTENCE = /^[^\n]+\n$/;
 
 for (const [args, said] of misuses) {
@@ -220,10 +292,15 @@ test("no command at all shows what there is, as misuse", async () => {
 });
 
 test("a soft cap above the hard cap, given or default, is refused and makes no key", async (t) => {
-  const { brikk } = setUp(t);
+  const { brikk } = brikkOnScratch(t);
   const cases: readonly [string[], RegExp][] = [
     [["--soft-cap-usd", "3", "--hard-cap-usd", "2"], /soft cap of 3 USD is above the hard cap of 2 USD/],
     [["--soft-cap-usd", "30"], /above the default hard cap of 10 USD/],
+    [
+      ["--week-soft-cap-usd", "9", "--week-hard-cap-usd", "8"],
+      /the week's soft cap of 9 USD is above the week's hard cap of 8 USD.* Lower --week-soft-cap-usd/,
+    ],
+    [["--month-soft-cap-usd", "9", "--month-hard-cap-usd", "8"], /the month's soft cap of 9 USD/],
   ];
   for (const [args, said] of cases) {
     const { code, stderr } = await brikk("keys", "create", "--name", "a", ...args);
@@ -235,9 +312,11 @@ test("a soft cap above the hard cap, given or default, is refused and makes no k
 });
 
 test("what cannot be done is one sentence and exit code 1", async (t) => {
-  const { brikk, brikkWith, path } = setUp(t);
+  const { brikk, brikkWith, path } = brikkOnScratch(t);
   const cases: readonly [Promise<Ran>, RegExp][] = [
     [brikk("keys", "revoke", "bk_000000000000"), /There is no key bk_000000000000/],
+    [brikk("keys", "update", "bk_000000000000", "--name", "b"), /There is no key bk_000000000000/],
+    [brikk(...EXPORT, "--key", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikkWith({ PORT: "many" }, "keys", "list"), /PORT is "many"/],
     [brikkWith({ DATABASE_URL: `sqlite:${join(path, "..", "..")}` }, "keys", "list"), /is a folder/],
   ];

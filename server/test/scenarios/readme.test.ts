@@ -40,6 +40,14 @@ test("the README's curl lines stream an answer with its cost, and show the usage
   assert.equal((JSON.parse(usage) as { today: { requests: number } }).today.requests, 1);
 });
 
+test("the README's explanation says that its request would pass, and what it may cost", async (t) => {
+  const { at } = await served(t);
+  const { stdout } = await run("sh", ["-c", at(blockWith("sh", "/v1/explain"))]);
+  const explained = JSON.parse(stdout) as { passes: boolean; worst_case_usd: number };
+  assert.equal(explained.passes, true);
+  assert.ok(explained.worst_case_usd > 0);
+});
+
 test("the README's TypeScript prints an answer and its usage", async (t) => {
   const { at, folder, key } = await served(t);
   // Type stripping refuses files under node_modules, which is where the package is found from; the block has no types.
@@ -73,4 +81,15 @@ test("the README's key command makes a key", async (t) => {
     env: { ...process.env, DATABASE_URL: `sqlite:${join(folder, "brikk.db")}` },
   });
   assert.match(stdout, /brikk_[0-9A-Za-z]{46}/);
+});
+
+test("the README's ledger commands verify and export", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "brikk-readme-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const { stdout } = await run("sh", ["-ec", blockWith("sh", "ledger verify")], {
+    cwd: root,
+    env: { ...process.env, DATABASE_URL: `sqlite:${join(folder, "brikk.db")}` },
+  });
+  assert.match(stdout, /^The ledger holds\.\n/);
+  assert.match(stdout, /\nevent_id,request_id,.*\r\n$/);
 });

@@ -196,6 +196,19 @@ test("402: a request that does not fit in the hard cap", async () => {
   assert.equal(failure.error.code, "hard_cap_exceeded");
 });
 
+test("402 is not tried again by the SDK's own retries, plain or streamed", async () => {
+  const poor = await brikk.createKey({ softCap: nanoUsd(1n), hardCap: nanoUsd(1n) });
+  const backoff = { initialInterval: 1, maxInterval: 5, exponent: 1, maxElapsedTime: 1_000 };
+  const retrying = new Mistral({
+    serverURL: brikk.url,
+    apiKey: poor.secret,
+    retryConfig: { strategy: "backoff", backoff, retryConnectionErrors: true },
+  });
+  for (const ask of [() => retrying.chat.complete(question), () => retrying.chat.stream(question)])
+    assert.equal((await failureOf(ask)).error.code, "hard_cap_exceeded");
+  assert.equal((await brikk.events()).filter((row) => row["key_id"] === poor.id).length, 2);
+});
+
 test("429: the key's own limit, and the provider's", async () => {
   const slow = clientWith((await brikk.createKey({ rateLimitPerMin: 1 })).secret);
   await slow.chat.complete(question);

@@ -333,6 +333,23 @@ test("402: a request that does not fit in the hard cap is refused with the rule 
   assert.equal(brikk.simulator.served.totals().openai.requests, before);
 });
 
+test("402 is not tried again by the SDK's own retries, plain or streamed", async () => {
+  const poor = await brikk.createKey({ softCap: nanoUsd(1_000n), hardCap: nanoUsd(1_000n) });
+  const retrying = new OpenAI({ baseURL: `${brikk.url}/v1`, apiKey: poor.secret });
+  for (const stream of [false, true]) {
+    const error = await errorOf(() => retrying.chat.completions.create({ ...question, stream }));
+    assert.deepEqual([error.status, error.code], [402, "hard_cap_exceeded"]);
+  }
+  const rows = (await brikk.events()).filter((row) => row["key_id"] === poor.id);
+  assert.deepEqual(
+    rows.map((row) => [row["outcome"], row["status"]]),
+    [
+      ["refused", 402n],
+      ["refused", 402n],
+    ],
+  );
+});
+
 test("404: a model that nobody offers is a NotFoundError", async () => {
   const error = await errorOf(() => client.chat.completions.create({ ...question, model: "no-such-model" }));
   assert.ok(error instanceof NotFoundError);
@@ -351,8 +368,10 @@ test("429: the request over the key's limit is a RateLimitError that says when t
   assert.equal(error.code, "rate_limit_exceeded");
   const seconds = Number(error.headers.get("retry-after"));
   assert.ok(seconds >= 1 && seconds <= 60, `Retry-After is ${seconds}`);
-  assert.equal(error.headers.get("x-should-retry"), null);
+  assert.equal(error.headers.get("x-should-retry"), "true");
+  assert.equal(Math.ceil(Number(error.headers.get("retry-after-ms")) / 1_000), seconds);
   assert.equal(error.headers.get("x-ratelimit-remaining"), "0");
+  assert.equal(error.headers.get("x-ratelimit-remaining-requests"), "0");
 });
 
 test("429: a provider's own limit is a RateLimitError with the provider's Retry-After", async () => {

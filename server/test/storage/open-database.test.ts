@@ -1,14 +1,40 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
 import { DatabaseSync } from "node:sqlite";
 import { type TestContext, test } from "node:test";
+import { Client } from "pg";
 import { StorageOpenError } from "../../src/storage/database.ts";
 import { databasePathOf } from "../../src/storage/database-path.ts";
+import { databasePlaceOf } from "../../src/storage/database-place.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
-import { runChild, scratchDatabase, scratchFolder, sourceUrl } from "./scratch.ts";
+import {
+  emptyDatabaseUrl,
+  onEachDatabase,
+  onPostgres,
+  runChild,
+  scratchDatabase,
+  scratchFolder,
+  scratchPostgresUrl,
+  sourceUrl,
+} from "./scratch.ts";
 
-const TABLES = ["api_key_secrets", "api_keys", "usage_events", "usage_hourly"];
+const TABLES = [
+  "api_key_secrets",
+  "api_keys",
+  "budget_alerts",
+  "budget_windows",
+  "leases",
+  "lease_owners",
+  "ledger_marks",
+  "usage_events",
+  "usage_hourly",
+].sort();
+const MIGRATIONS = readdirSync(new URL("../../src/storage/migrations/", import.meta.url))
+  .map((file) => file.replace(".ts", ""))
+  .sort();
 
 /** What opening a path says to a user who is not root; root may write everywhere, so a child steps down. */
 async function saidToOrdinaryUser(t: TestContext, path: string): Promise<string> {
@@ -34,10 +60,14 @@ test("a missing folder is made for this user alone, and so is the file", async (
   for (const file of [path, `${path}-wal`]) assert.equal(statSync(file).mode & 0o777, 0o600);
 });
 
-test("migrations run twice change nothing the second time", async (t) => {
-  const { database, url } = await scratchDatabase(t);
+onEachDatabase("migrations run twice change nothing the second time", async (t, dialect) => {
+  const { database, url } = await scratchDatabase(t, dialect);
   const schema = {
-    sql: "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by name",
+    sql:
+      dialect === "sqlite"
+        ? "select type, name, sql from sqlite_master where name not like 'sqlite_%' order by name"
+        : `select table_name, column_name, data_type, is_nullable, column_default from information_schema.columns
+            where table_schema = 'public' order by table_name, ordinal_position`,
     params: [],
   };
   const before = await database.all(schema);
@@ -49,17 +79,26 @@ test("migrations run twice change nothing the second time", async (t) => {
   t.after(() => again.close());
   assert.deepEqual(await again.all(schema), before);
   assert.equal((await again.query.selectFrom("api_keys").selectAll().execute()).length, 1);
+  assert.ok(before.length > TABLES.length);
   const tables = (await again.query.introspection.getTables()).map((table) => table.name);
   assert.deepEqual(tables.sort(), TABLES);
 });
 
-test("four processes that open new databases at once all succeed and migrate each once", async (t) => {
-  const folder = scratchFolder(t);
-  const urls = Array.from({ length: 8 }, (_, n) => `sqlite:${folder}/data-${n}/brikk.db`);
-  const children = Array.from({ length: 4 }, (_, n) =>
-    runChild(
-      t,
-      `import { existsSync } from "node:fs";
+onEachDatabase(
+  "four processes that open new databases at once all succeed and migrate each once",
+  async (t, dialect) => {
+    const folder = scratchFolder(t);
+    const urls = await Promise.all(
+      Array.from({ length: 8 }, async (_, n) => {
+        const url = await emptyDatabaseUrl(t, dialect);
+        // A folder that is missing, too.
+        return dialect === "sqlite" ? url.replace("brikk.db", `data-${n}/brikk.db`) : url;
+      }),
+    );
+    const children = Array.from({ length: 4 }, (_, n) =>
+      runChild(
+        t,
+        `import { existsSync } from "node:fs";
        import { openDatabase } from ${JSON.stringify(sourceUrl("storage/open-database.ts"))};
        console.log("ready");
        while (!existsSync(${JSON.stringify(join(folder, "go"))}));
@@ -68,28 +107,30 @@ test("four processes that open new databases at once all succeed and migrate eac
          await database.all({ sql: "insert into api_keys (id, name, status, created_at_ms, revision) values (?, '', 'active', 0, ?)", params: ["k${n}", ${n}] });
          await database.close();
        }`,
-    ),
-  );
-  for (const child of children) await child.line();
-  writeFileSync(join(folder, "go"), "");
-  for (const child of children) {
-    const { code, stderr } = await child.ended;
-    assert.equal(code, 0, stderr);
-  }
-  for (const url of urls) {
-    const database = await openDatabase({ url });
-    t.after(() => database.close());
-    assert.deepEqual(await database.all({ sql: "select name from kysely_migration", params: [] }), [
-      { name: "0001-keys-and-usage" },
-    ]);
-    assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 4);
-  }
-});
+      ),
+    );
+    for (const child of children) await child.line();
+    writeFileSync(join(folder, "go"), "");
+    for (const child of children) {
+      const { code, stderr } = await child.ended;
+      assert.equal(code, 0, stderr);
+    }
+    for (const url of urls) {
+      const database = await openDatabase({ url });
+      t.after(() => database.close());
+      assert.deepEqual(
+        await database.all({ sql: "select name from kysely_migration order by name", params: [] }),
+        MIGRATIONS.map((name) => ({ name })),
+      );
+      assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 4);
+    }
+  },
+);
 
 test("every table holds its columns to their types", async (t) => {
   const { database } = await scratchDatabase(t);
   const rows = await database.all({
-    sql: "select name, strict from pragma_table_list where name in (?, ?, ?, ?) order by name",
+    sql: "select name, strict from pragma_table_list where name in (?, ?, ?, ?, ?, ?, ?, ?, ?) order by name",
     params: TABLES,
   });
   assert.deepEqual(
@@ -106,13 +147,14 @@ const refused = (url: string, ...said: RegExp[]) =>
     return true;
   });
 
-test("a database that a newer version wrote is refused and left alone", async (t) => {
-  const { database, url, path } = await scratchDatabase(t);
+onEachDatabase("a database that a newer version wrote is refused and left alone", async (t, dialect) => {
+  const { database, url } = await scratchDatabase(t, dialect);
   await database.all({
     sql: "insert into kysely_migration (name, timestamp) values ('9999-future', '2030-01-01')",
     params: [],
   });
-  await refused(url, /newer Brikk/, /9999-future/, new RegExp(path));
+  await refused(url, /newer Brikk/, /9999-future/, new RegExp(databasePlaceOf(url).split("/").slice(-2).join("/")));
+  assert.equal((await database.query.selectFrom("api_keys").select("id").execute()).length, 0);
 });
 
 test("a file that is no database is named, with what to do", async (t) => {
@@ -165,7 +207,7 @@ test("a database that another process holds locked is said to be locked", async 
 });
 
 test("an address that names no SQLite file is refused without repeating its password", async () => {
-  await refused("postgres://brikk:hunter2@localhost/brikk", /"postgres:"/, /^(?!.*hunter2)/);
+  await refused("mysql://brikk:hunter2@localhost/brikk", /"mysql:"/, /^(?!.*hunter2)/);
   await refused("sqlite::memory:", /:memory:/);
   await refused("sqlite:", /DATABASE_URL/);
 });
@@ -190,3 +232,89 @@ test("a database reached through a link is the same database", async (t) => {
   t.after(() => linked.close());
   assert.deepEqual(await linked.query.selectFrom("api_keys").select("id").execute(), [{ id: "a" }]);
 });
+
+/** The URL with parts of it replaced, and what must never be said of it. */
+function variant(url: string, change: (url: URL) => void): string {
+  const changed = new URL(url);
+  change(changed);
+  return changed.href;
+}
+
+onPostgres(
+  "what keeps a PostgreSQL database from being opened is said to a person, never with a password",
+  async (t) => {
+    const url = await scratchPostgresUrl(t, "empty");
+    const { password, hostname, port, pathname } = new URL(url);
+    const silent = new RegExp(`^(?!.*(${password}|hunter2))`);
+    const place = new RegExp(`${hostname}:${port}${pathname}`);
+    const refusedFor = (change: (url: URL) => void, ...said: RegExp[]) =>
+      refused(variant(url, change), silent, ...said);
+    await refusedFor((changed) => (changed.password = "hunter2"), place, /refuses the password of the user "brikk"/);
+    await refusedFor((changed) => (changed.password = ""), place, /asks for the password/);
+    await refusedFor(
+      (changed) => (changed.pathname = "nowhere"),
+      /no database of that name/,
+      /create database "nowhere"/,
+    );
+    await refusedFor((changed) => (changed.port = "9"), /nothing listens at 127\.0\.0\.1:9\./);
+    await refusedFor((changed) => (changed.hostname = "nowhere.invalid"), /host name nowhere\.invalid is not known/);
+    await refusedFor((changed) => (changed.search = "sslmode=require"), /the server has no TLS/);
+    await refusedFor(
+      (changed) => (changed.search = "sslmode=verify-full&sslrootcert=/does/not/exist.pem"),
+      /\/does\/not\/exist\.pem, which sslrootcert/,
+    );
+    await refusedFor((changed) => (changed.search = "colour=hunter2"), /has a parameter that is not known/);
+    // Somewhere that takes the connection and then says nothing.
+    const mute = createServer().listen(0, "127.0.0.1");
+    t.after(() => mute.close());
+    await once(mute, "listening");
+    const mutePort = String((mute.address() as AddressInfo).port);
+    await refusedFor((changed) => (changed.port = mutePort), /does not answer/);
+  },
+);
+
+onPostgres("a server whose settings would break a promise is refused at the start", async (t) => {
+  const url = await scratchPostgresUrl(t, "empty");
+  const name = new URL(url).pathname.slice(1);
+  const administer = async (...commands: string[]) => {
+    const client = new Client({ connectionString: variant(url, (changed) => (changed.pathname = "postgres")) });
+    await client.connect();
+    for (const command of commands) await client.query(command);
+    await client.end();
+  };
+  await administer(`alter database ${name} set synchronous_commit = off`);
+  await refused(url, /synchronous_commit off/, new RegExp(`alter database "${name}" set synchronous_commit = on`));
+  await administer(
+    `alter database ${name} set synchronous_commit = local`,
+    `alter database ${name} set default_transaction_read_only = on`,
+  );
+  await refused(url, /can only be read/);
+  await administer(
+    `drop database ${name} with (force)`,
+    `create database ${name} template template0 encoding 'SQL_ASCII' locale 'C'`,
+  );
+  await refused(url, /encoding SQL_ASCII/, /UTF8/);
+});
+
+onPostgres(
+  "a user who may not make tables is told so, and another program's log of migrations is not taken for ours",
+  async (t) => {
+    const url = await scratchPostgresUrl(t, "empty");
+    const client = new Client({ connectionString: url });
+    await client.connect();
+    const role = `clerk_${new URL(url).pathname.slice(-8)}`;
+    await client.query(`create role ${role} login password 'hunter2'`);
+    await client.query("create schema other");
+    await client.query("create table other.kysely_migration (name text)");
+    await client.query("insert into other.kysely_migration values ('0001-of-another-program')");
+    const clerk = variant(url, (changed) => {
+      changed.username = role;
+      changed.password = "hunter2";
+    });
+    await refused(clerk, new RegExp(`user "${role}" may not make tables`), /^(?!.*hunter2)/);
+    await client.query(`grant create on schema public to ${role}; grant all on schema other to ${role}`);
+    await (await openDatabase({ url: clerk })).close();
+    await client.query(`drop owned by ${role}; drop role ${role}`);
+    await client.end();
+  },
+);

@@ -2,9 +2,10 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
-import type { Database } from "../../src/storage/database.ts";
+import { test, type TestContext } from "node:test";
+import type { Database, DialectName } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
+import { createPostgresDatabase, noPostgres } from "../harness/postgres-databases.ts";
 
 /** A folder of the test's own, gone with it. */
 export function scratchFolder(t: TestContext): string {
@@ -15,17 +16,45 @@ export function scratchFolder(t: TestContext): string {
 
 export interface ScratchDatabase {
   readonly database: Database;
-  readonly path: string;
   readonly url: string;
 }
 
-/** A migrated SQLite file of the test's own, closed and gone with it. */
-export async function scratchDatabase(t: TestContext): Promise<ScratchDatabase> {
-  const path = join(scratchFolder(t), "brikk.db");
-  const url = `sqlite:${path}`;
+export interface ScratchFile extends ScratchDatabase {
+  readonly path: string;
+}
+
+/** A migrated database of the test's own, closed and gone with it: a SQLite file unless said otherwise. */
+export function scratchDatabase(t: TestContext, dialect?: "sqlite"): Promise<ScratchFile>;
+export function scratchDatabase(t: TestContext, dialect: DialectName): Promise<ScratchDatabase>;
+export async function scratchDatabase(t: TestContext, dialect: DialectName = "sqlite"): Promise<ScratchDatabase> {
+  const path = dialect === "sqlite" ? join(scratchFolder(t), "brikk.db") : undefined;
+  const url = path === undefined ? await scratchPostgresUrl(t, "migrated") : `sqlite:${path}`;
   const database = await openDatabase({ url });
   t.after(() => database.close());
-  return { database, path, url };
+  return { database, url, ...(path !== undefined && { path }) };
+}
+
+/** A PostgreSQL database of the test's own, gone with it. */
+export async function scratchPostgresUrl(t: TestContext, kind: "migrated" | "empty"): Promise<string> {
+  const { url, drop } = await createPostgresDatabase(kind);
+  t.after(drop);
+  return url;
+}
+
+/** A place for a new database of the test's own, with nothing in it. */
+export function emptyDatabaseUrl(t: TestContext, dialect: DialectName): Promise<string> | string {
+  return dialect === "sqlite" ? `sqlite:${join(scratchFolder(t), "brikk.db")}` : scratchPostgresUrl(t, "empty");
+}
+
+/** Registers a test that must hold on both databases, once for each. */
+export function onEachDatabase(name: string, check: (t: TestContext, dialect: DialectName) => Promise<void>): void {
+  test(`${name} (SQLite)`, (t) => check(t, "sqlite"));
+  onPostgres(name, (t) => check(t, "postgres"));
+}
+
+/** Registers a test of what only PostgreSQL does. */
+export function onPostgres(name: string, check: (t: TestContext) => Promise<void>): void {
+  test(`${name} (PostgreSQL)`, { skip: noPostgres ?? false }, check);
 }
 
 export const sourceUrl = (path: string): string => new URL(`../../src/${path}`, import.meta.url).href;

@@ -1,15 +1,19 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ApiKey } from "../../access/api-key.ts";
 import type { Authenticate } from "../../access/authenticate.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
-import type { RateLimiter } from "../../access/rate-limiter.ts";
+import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
+import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
 import { BrikkError } from "../../errors.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
 import type { InFlight } from "../in-flight.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
     /** Who calls; set on every route that is not marked open. */
     key: ApiKey;
+    /** Where its tokens are charged; set on the same routes. */
+    admission: Admitted;
   }
   interface FastifyContextConfig {
     /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed. */
@@ -20,41 +24,56 @@ declare module "fastify" {
 export interface AdmissionOptions {
   readonly authenticate: Authenticate;
   readonly rateLimiter: RateLimiter;
-  readonly rateLimitPerMin: number;
   readonly inFlight: InFlight;
+  readonly metrics: Metrics;
 }
 
 /** draining? -> authenticate -> rate limit, before a byte of the body is read. */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
-  app.decorateRequest("key", null as unknown as ApiKey);
-  app.addHook("onRequest", async (request, reply) => {
-    if (request.routeOptions.config.open === true || request.is404) return;
-    if (options.inFlight.draining) {
+  const { authenticate, rateLimiter, inFlight, metrics } = options;
+
+  /** A promise only when who calls, or the limits, cannot be told from memory. */
+  function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
+    if (inFlight.draining) {
       reply.header("connection", "close");
       throw new BrikkError("draining", "This server is stopping and takes no new requests; try again in a moment.", {
         retryAfterMs: 1_000,
       });
     }
-    const found = options.authenticate(request.headers);
-    const key = found instanceof Promise ? await found : found;
+    const found = authenticate(request.headers);
+    if (found instanceof Promise) return found.then((key) => limit(request, reply, key));
+    return limit(request, reply, found);
+  }
+
+  function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
     request.key = key;
-    const decision = options.rateLimiter.take(key.id, key.rateLimitPerMin ?? options.rateLimitPerMin);
-    reply.headers(rateLimitHeaders(decision));
-    if (!decision.allowed) {
-      throw new BrikkError(
-        "rate_limit_exceeded",
-        `This key may make ${decision.limit} requests a minute, and they are used up. The next one is accepted in ${Math.max(1, Math.ceil(decision.retryAfterMs / 1_000))} s.`,
-        {
-          retryAfterMs: decision.retryAfterMs,
-          details: {
-            scope: "key",
-            window: "minute",
-            limit: decision.limit,
-            remaining: decision.remaining,
-            reset_seconds: decision.resetSeconds,
-          },
-        },
-      );
+    const admission = rateLimiter.admit({ key, remoteAddress: request.socket.remoteAddress });
+    if (admission instanceof Promise) return admission.then((decided) => take(request, reply, decided));
+    take(request, reply, admission);
+    return undefined;
+  }
+
+  function take(request: FastifyRequest, reply: FastifyReply, admission: Admission): void {
+    reply.headers(rateLimitHeaders(admission));
+    if (!admission.allowed) {
+      metrics.rateLimited.inc({ rule: admission.refusedBy.name });
+      throw rateLimitRefusal(request.key, admission);
     }
+    request.admission = admission;
+    if (!admission.release) return;
+    // Comes once for every response, also when its connection breaks, when it was hijacked, or when it was never begun.
+    reply.raw.once("close", admission.release);
+    // Who has left already closes nothing any more.
+    if (reply.raw.destroyed) admission.release();
+  }
+
+  app.decorateRequest("key", null as unknown as ApiKey);
+  app.decorateRequest("admission", null as unknown as Admitted);
+  // Fastify takes a throw or a promise in place of `done`.
+  app.addHook("onRequest", (request, reply, done) => {
+    if (request.routeOptions.config.open === true || request.is404) return done();
+    const entering = enter(request, reply);
+    if (entering) return entering;
+    done();
   });
 }

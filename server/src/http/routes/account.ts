@@ -6,8 +6,9 @@ import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
-import { standingHeaders } from "../answer-headers.ts";
+import { leadingBudget, standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
+import { budget, exampleBudget, leadingCaps, shownBudget } from "../schemas/budget.ts";
 import { refusals } from "../schemas/error.ts";
 
 const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
@@ -18,11 +19,12 @@ const usageAnswer = z
     today: usageSum,
     this_week: usageSum,
     this_month: usageSum,
-    soft_cap_usd: z.number(),
-    hard_cap_usd: z.number(),
+    soft_cap_usd: z.number().nullable().describe("Of the shortest window that has a hard cap; `budgets` has all."),
+    hard_cap_usd: z.number().nullable(),
     soft_cap_exceeded: z.boolean(),
     hard_cap_exceeded: z.boolean(),
-    resets_at: z.string().describe("When the day's budget begins anew (UTC)."),
+    resets_at: z.string().describe("When that window's budget begins anew (UTC)."),
+    budgets: z.array(budget).describe("Day, week and month; every one that has a cap applies."),
   })
   .meta({
     id: "Usage",
@@ -36,6 +38,7 @@ const usageAnswer = z
       soft_cap_exceeded: false,
       hard_cap_exceeded: false,
       resets_at: "2026-11-24T00:00:00.000Z",
+      budgets: [exampleBudget],
     },
   });
 
@@ -45,9 +48,12 @@ const keyAnswer = z
     name: z.string(),
     anonymous: z.boolean(),
     status: z.literal("active"),
-    soft_cap_usd: z.number(),
-    hard_cap_usd: z.number(),
+    soft_cap_usd: z.number().nullable(),
+    hard_cap_usd: z.number().nullable(),
+    budgets: z.array(budget),
     rate_limit_per_min: z.int(),
+    tokens_per_min: z.int().nullable().describe("null: not limited."),
+    max_concurrent_requests: z.int().nullable().describe("null: not limited."),
     created_at: z.string(),
     expires_at: z.string().nullable(),
   })
@@ -60,7 +66,10 @@ const keyAnswer = z
       status: "active",
       soft_cap_usd: 5,
       hard_cap_usd: 10,
+      budgets: [exampleBudget],
       rate_limit_per_min: 60,
+      tokens_per_min: null,
+      max_concurrent_requests: null,
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
     },
@@ -85,19 +94,19 @@ export function registerAccountRoutes(
       },
     },
     async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
-      const summary = await readUsageSummary(database, clock, request.key.id);
-      const standing = ledger.standing(request.key);
+      const summary = await readUsageSummary(database, clock, { keyId: request.key.id });
+      const standing = await ledger.standingNow(request.key);
       reply.headers(standingHeaders(standing));
       return {
         api_key_id: request.key.id,
         today: shown(summary.today),
         this_week: shown(summary.thisWeek),
         this_month: shown(summary.thisMonth),
-        soft_cap_usd: usdNumber(standing.softCap),
-        hard_cap_usd: usdNumber(standing.hardCap),
-        soft_cap_exceeded: standing.softCapExceeded,
-        hard_cap_exceeded: standing.hardCapExceeded,
-        resets_at: new Date(standing.resetsAtMs).toISOString(),
+        ...leadingCaps(standing),
+        soft_cap_exceeded: standing.budgets.some(({ softCapExceeded }) => softCapExceeded),
+        hard_cap_exceeded: standing.budgets.some(({ hardCapExceeded }) => hardCapExceeded),
+        resets_at: new Date(leadingBudget(standing).resetsAtMs).toISOString(),
+        budgets: standing.budgets.map(shownBudget),
       };
     },
   );
@@ -115,16 +124,18 @@ export function registerAccountRoutes(
     },
     async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
       const key: ApiKey = request.key;
-      const standing = ledger.standing(key);
+      const standing = await ledger.standingNow(key);
       reply.headers(standingHeaders(standing));
       return {
         key_id: key.id,
         name: key.name,
         anonymous: key.id === ANONYMOUS_KEY_ID,
         status: "active",
-        soft_cap_usd: usdNumber(standing.softCap),
-        hard_cap_usd: usdNumber(standing.hardCap),
+        ...leadingCaps(standing),
+        budgets: standing.budgets.map(shownBudget),
         rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
+        tokens_per_min: key.tokensPerMin ?? null,
+        max_concurrent_requests: key.maxConcurrentRequests ?? null,
         created_at: new Date(key.createdAtMs).toISOString(),
         expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
       };

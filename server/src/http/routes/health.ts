@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { RateLimiter } from "../../access/rate-limiter.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { Database } from "../../storage/database.ts";
@@ -16,7 +17,7 @@ const healthAnswer = z.object({
 });
 const readyAnswer = z.object({
   ready: z.boolean(),
-  checks: z.object({ storage: check, ledger: check, providers: check, accepting: check }),
+  checks: z.object({ storage: check, ledger: check, providers: check, rate_limits: check, accepting: check }),
 });
 const providersAnswer = z.object({
   providers: z.array(
@@ -39,6 +40,7 @@ export function registerHealthRoutes(
     ledger: Ledger;
     providers: ProviderSet;
     knownProviders: readonly string[];
+    rateLimiter: RateLimiter;
     inFlight: InFlight;
     startedAtMs: number;
   },
@@ -116,6 +118,7 @@ export function registerHealthRoutes(
                   storage: { ok: true, detail: "answers" },
                   ledger: { ok: true, detail: "takes events" },
                   providers: { ok: true, detail: "openai, mistral" },
+                  rate_limits: { ok: true, detail: "in memory" },
                   accepting: { ok: true, detail: "accepting" },
                 },
               },
@@ -136,6 +139,8 @@ export function registerHealthRoutes(
           providers.all.length > 0
             ? { ok: true, detail: providers.all.map(({ provider }) => provider.name).join(", ") }
             : { ok: false, detail: "none is configured" },
+        // Limits hold in any case, so none of these keeps the server from serving.
+        rate_limits: { ok: true, detail: PLACES_OF_LIMITS[options.rateLimiter.place] },
         accepting: inFlight.draining
           ? { ok: false, detail: "the server is stopping" }
           : { ok: true, detail: "accepting" },
@@ -184,6 +189,12 @@ export function registerHealthRoutes(
     }),
   );
 }
+
+const PLACES_OF_LIMITS: Readonly<Record<RateLimiter["place"], string>> = {
+  memory: "in memory",
+  redis: "shared in Redis",
+  "memory-while-redis-is-down": "in memory; Redis does not answer",
+};
 
 async function storageCheck(database: Database): Promise<z.infer<typeof check>> {
   try {

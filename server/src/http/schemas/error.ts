@@ -35,13 +35,17 @@ export const refusals = {
   500: refusal("A fault of the gateway's own."),
   503: refusal("Stopping, or out of reach of its storage or of every provider."),
 };
+/** Those of a route that takes a body. */
+export const bodyRefusals = {
+  413: refusal("The body is larger than this server accepts."),
+  415: refusal("The body is not JSON."),
+};
 /** Those of a route that calls a provider. */
 export const completionRefusals = {
   ...refusals,
+  ...bodyRefusals,
   402: refusal("The request does not fit in what is left of the budget."),
   404: refusal("No configured provider offers the model."),
-  413: refusal("The body is larger than this server accepts."),
-  415: refusal("The body is not JSON."),
   422: refusal("The provider finds the request's content wrong."),
   502: refusal("The provider failed, and so did every fallback there was."),
   504: refusal("The provider did not answer in time."),

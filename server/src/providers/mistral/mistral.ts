@@ -38,7 +38,7 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
     simulated: options.simulated,
     defaultModel: options.defaultModel,
     baseUrl: options.baseUrl,
-    prepare: (operation, document, model) => {
+    prepare: (operation, document, model, maxOutputTokens) => {
       const edits = commonEdits(document, model);
       for (const field of WITHOUT_EFFECT) if (document.members.has(field)) edits.set(field, "remove");
       for (const [theirs, ours] of RENAMED) {
@@ -47,6 +47,10 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
           theirs,
           document.members.has(ours) || document.value[theirs] === null ? "remove" : { renameTo: ours },
         );
+      }
+      if (maxOutputTokens !== undefined) {
+        edits.set("max_tokens", { set: maxOutputTokens });
+        if (document.members.has("max_completion_tokens")) edits.set("max_completion_tokens", "remove");
       }
       const messages = document.value["messages"];
       if (

@@ -23,8 +23,9 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
     simulated: options.simulated,
     defaultModel: options.defaultModel,
     baseUrl: options.baseUrl,
-    prepare: (operation, document, model) => {
+    prepare: (operation, document, model, maxOutputTokens) => {
       const edits = commonEdits(document, model);
+      if (maxOutputTokens !== undefined) limitOutput(document, edits, maxOutputTokens);
       if (operation === "chat" && document.value["stream"] === true) {
         const asked = document.value["stream_options"];
         const before = typeof asked === "object" && asked !== null ? asked : {};
@@ -50,6 +51,12 @@ export function commonEdits(document: JsonDocument, model: string): Map<string, 
   if (document.value["model"] !== model) edits.set("model", { set: model });
   if (document.members.has("models")) edits.set("models", "remove");
   return edits;
+}
+
+/** Under the names that the caller used; else under the one that every chat model takes today. */
+function limitOutput(document: JsonDocument, edits: Map<string, JsonEdit>, maxOutputTokens: number): void {
+  const used = ["max_completion_tokens", "max_tokens"].filter((name) => typeof document.value[name] === "number");
+  for (const name of used.length > 0 ? used : ["max_completion_tokens"]) edits.set(name, { set: maxOutputTokens });
 }
 
 /** `{"error": {message, type, code, param}}`, or whatever came in its place. */

@@ -1,0 +1,67 @@
+import type { Settlement } from "../ledger/ledger.ts";
+import type { TokenCounter } from "../ledger/token-count.ts";
+import { NO_USAGE, readWireUsage, totalTokens } from "../ledger/usage.ts";
+import { ProviderError } from "../providers/provider.ts";
+import { isDraining } from "./abort-reason.ts";
+import type { Answer, WholeAnswer } from "./attempt.ts";
+import { type CompletionRequest, inputTexts } from "./completion-request.ts";
+
+export type MeasuredUsage = Pick<Settlement, "usage" | "usageSource">;
+
+/** The provider's own count where it came; else what was sent and received, counted by us and marked so. */
+export async function measureAnswer(
+  tokenCounter: TokenCounter,
+  request: CompletionRequest,
+  answer: Answer | undefined,
+): Promise<MeasuredUsage> {
+  const exact = answer?.kind === "stream" ? answer.meter.usage : answer?.usage;
+  if (exact && totalTokens(exact) > 0) return { usage: exact, usageSource: "exact" };
+  const output = answer?.kind === "stream" ? answer.meter.text : answer?.kind === "whole" ? wholeTexts(answer) : [];
+  return estimate(tokenCounter, request, output.join(""));
+}
+
+/** The same of an attempt that came to nothing: zero where its provider certainly produced nothing. */
+export async function measureFailure(
+  tokenCounter: TokenCounter,
+  request: CompletionRequest,
+  error: unknown,
+): Promise<MeasuredUsage> {
+  if (!mayHaveWorked(error)) return NOTHING_USED;
+  const exact = error instanceof ProviderError ? readWireUsage(error.info.wireUsage) : undefined;
+  return exact && totalTokens(exact) > 0 ? { usage: exact, usageSource: "exact" } : estimate(tokenCounter, request, "");
+}
+
+async function estimate(
+  tokenCounter: TokenCounter,
+  request: CompletionRequest,
+  output: string,
+): Promise<MeasuredUsage> {
+  const messages = request.document.value["messages"];
+  const [inputTokens, outputTokens] = await Promise.all([
+    tokenCounter.count(inputTexts(request)),
+    tokenCounter.count([output]),
+  ]);
+  const framing = Array.isArray(messages) ? TOKENS_PER_MESSAGE * messages.length + TOKENS_PER_REQUEST : 0;
+  return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
+}
+
+export const NOTHING_USED: MeasuredUsage = { usage: NO_USAGE, usageSource: "none" };
+
+/** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
+const TOKENS_PER_MESSAGE = 3;
+const TOKENS_PER_REQUEST = 3;
+
+/** The request had reached the provider, and nobody knows how far it came. */
+export const mayHaveWorked = (error: unknown): boolean =>
+  isDraining(error) ||
+  (error instanceof ProviderError &&
+    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
+
+function wholeTexts(answer: WholeAnswer): string[] {
+  const choices = answer.value["choices"];
+  if (!Array.isArray(choices)) return [];
+  return (choices as { message?: { content?: unknown; tool_calls?: unknown } }[]).flatMap(({ message }) => [
+    typeof message?.content === "string" ? message.content : JSON.stringify(message?.content ?? ""),
+    message?.tool_calls === undefined ? "" : JSON.stringify(message.tool_calls),
+  ]);
+}

@@ -1,0 +1,97 @@
+import { costOf } from "../ledger/cost.ts";
+import { NO_USAGE } from "../ledger/usage.ts";
+import { usdNumber } from "../lib/money.ts";
+import { ProviderError } from "../providers/provider.ts";
+import { callerLeft } from "./abort-reason.ts";
+import type { MeteredBytes, StreamedAnswer } from "./attempt.ts";
+import type { AnswerHead, CompletionCall } from "./run-completion.ts";
+
+/** What became of a stream that had begun. */
+export type StreamEnding =
+  | { readonly outcome: "completed"; readonly answer: StreamedAnswer }
+  | { readonly outcome: "truncated"; readonly answer: StreamedAnswer; readonly error: unknown }
+  | { readonly outcome: "cancelled"; readonly answer: StreamedAnswer };
+
+/** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
+export async function relayStream(
+  call: Pick<CompletionCall, "sink" | "signal" | "request">,
+  answer: StreamedAnswer,
+  head: AnswerHead,
+): Promise<StreamEnding> {
+  const { sink, signal, request } = call;
+  const { candidate } = head;
+  const { meter } = answer;
+  let done = false;
+
+  /** Collects the bytes of these events that are the caller's, up to the one that says that the stream went wrong. */
+  const collect = (pieces: readonly MeteredBytes[], bytes: Buffer[]): ProviderError | undefined => {
+    for (const piece of pieces) {
+      const { event } = piece;
+      switch (event.kind) {
+        case "quiet":
+        case "output":
+          bytes.push(piece.bytes);
+          break;
+        case "usage":
+          if (request.wantsUsage)
+            bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
+          else if (!event.alone) bytes.push(piece.bytes);
+          break;
+        case "done":
+          done = true;
+          return undefined;
+        case "vendor-error":
+          return new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
+            provider: candidate.model.provider,
+            vendorMessage: event.message,
+          });
+        case "malformed":
+          return new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
+            provider: candidate.model.provider,
+          });
+        default:
+          event satisfies never;
+      }
+    }
+    return undefined;
+  };
+
+  /** Resolves with the fault that ends the stream, if these events hold one; what came before it is the caller's all the same. */
+  const pass = async (pieces: readonly MeteredBytes[]): Promise<ProviderError | undefined> => {
+    const bytes: Buffer[] = [];
+    const fault = collect(pieces, bytes);
+    const waiting = bytes.length > 0 && sink.write(bytes.length === 1 ? bytes[0]! : Buffer.concat(bytes));
+    if (waiting) await waiting;
+    return fault;
+  };
+
+  try {
+    sink.start(head);
+    let fault = await pass(answer.held);
+    if (!done && !fault) {
+      for await (const pieces of answer.rest) {
+        fault = await pass(pieces);
+        if (done || fault || signal.aborted) break;
+      }
+    }
+    // The meter has read the whole packet, also what stands behind the fault and was not passed on.
+    if (fault && !signal.aborted) return { outcome: "truncated", answer, error: fault };
+  } catch (error) {
+    // Every choice was finished and counted: only the closing words are missing.
+    if (!signal.aborted && !(meter.finished && meter.usage)) return { outcome: "truncated", answer, error };
+  } finally {
+    await answer.rest.return();
+  }
+  if (signal.aborted && !done)
+    return callerLeft(signal)
+      ? { outcome: "cancelled", answer }
+      : { outcome: "truncated", answer, error: signal.reason };
+  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
+  return {
+    outcome: "truncated",
+    answer,
+    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", {
+      provider: candidate.model.provider,
+    }),
+  };
+}
