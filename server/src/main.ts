@@ -54,12 +54,19 @@ async function start(): Promise<Running> {
 }
 
 const SILENT_CONNECTIONS_MS = 2_000;
+const TELL_AGAIN_MS = 5_000;
 
 /** No new request; streams in hand finish within the bound; the ledger is committed; then the rest. */
 async function stop({ config, gateway, app, simulator, database, lock }: Running): Promise<void> {
   process.stdout.write(
     `Stopping: ${gateway.inFlight.count} in hand, ${config.drainTimeoutMs / 1_000} s at most. A second signal stops at once.\n`,
   );
+  const waiting = setInterval(() => {
+    if (!gateway.ledger.writable)
+      process.stdout.write(
+        "The database does not take the last usage events; they are tried again. A second signal stops at once and loses them.\n",
+      );
+  }, TELL_AGAIN_MS);
   const drained = gateway.inFlight.drain(config.drainTimeoutMs);
   await drained;
   // What has not said a word since it connected is not idle to every Node, and would be waited for.
@@ -67,6 +74,7 @@ async function stop({ config, gateway, app, simulator, database, lock }: Running
   await app.close();
   clearTimeout(cut);
   await gateway.close();
+  clearInterval(waiting);
   await database.close();
   await simulator?.close();
   lock?.release();
