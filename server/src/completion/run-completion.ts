@@ -237,8 +237,10 @@ async function callCandidates(
       last = error;
       if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
       // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
-      if (!(await reservation.again())) throw error;
       const { usage } = await measureFailure(services.tokenCounter, call.request, error);
+      if (!(await reservation.again())) throw error;
+      // Who left meanwhile is charged for this attempt as the last one, and for no other.
+      if (call.signal.aborted) throw call.signal.reason;
       progress.earlier.push({ model: candidate.model, usage });
     }
   }

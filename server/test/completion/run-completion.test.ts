@@ -198,3 +198,39 @@ test("where the budget does not pay for a second answer nobody else is asked, an
   assert.deepEqual(row, { outcome: "failed", cost_nano_usd: 150n });
   await assertSound(database);
 });
+
+test("a caller who leaves between two attempts pays for the first one once, and nobody else is asked", async (t) => {
+  const { database } = await scratchDatabase(t);
+  const { services, call, candidate, asked } = await completionPath(t, database, [{ choices: [] }, WHOLE]);
+  const leaving = new AbortController();
+  const request = call({
+    chooseRoute: () => ({ candidates: [candidate, { ...candidate }], reason: "test" }),
+    signal: leaving.signal,
+  });
+  const { tokenCounter } = services;
+  // The first answer says nothing of its usage, so it is counted before the next candidate is asked.
+  const counting = {
+    ...tokenCounter,
+    count: (texts: readonly string[]): Promise<number> => {
+      leaving.abort(new BrikkError("client_closed_request", "The caller left."));
+      return tokenCounter.count(texts);
+    },
+  };
+  const { report } = await runCompletion({ ...services, tokenCounter: counting }, request);
+  assert.deepEqual([asked.length, report.attempts], [1, 1]);
+  const [row] = await database.all({
+    sql: "select outcome, usage_source, cost_nano_usd, fresh_input_tokens, earlier_cost_nano_usd from usage_events",
+    params: [],
+  });
+  // One nano-USD a token.
+  assert.deepEqual(row, {
+    outcome: "cancelled",
+    usage_source: "estimated",
+    cost_nano_usd: row!["fresh_input_tokens"],
+    fresh_input_tokens: row!["fresh_input_tokens"],
+    earlier_cost_nano_usd: 0n,
+  });
+  const cost = row?.["cost_nano_usd"];
+  assert.ok(typeof cost === "bigint" && cost > 0n);
+  await assertSound(database);
+});
