@@ -52,11 +52,16 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     {
       ledger,
       tokenCounter: gateway.tokenCounter,
-      timeouts: { wholeMs: config.providerTimeoutMs, firstTokenMs: config.firstTokenTimeoutMs },
+      health: gateway.health,
+      hedgeOf: gateway.hedgeOf,
+      maxAttempts: config.maxRetries + 1,
+      random: Math.random,
+      events: gateway.completionEvents,
       clock,
       record: createRecorder(logger, metrics),
     },
     inFlight,
+    config,
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerExplainRoute(app, {

@@ -29,6 +29,19 @@ export interface Config {
   readonly connectTimeoutMs: number;
   readonly firstTokenTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  /** A stream's first output from models that think before they speak. */
+  readonly thinkingFirstTokenTimeoutMs: number;
+  /** After the first try, over all candidates of a request. */
+  readonly maxRetries: number;
+  /** One deadline over all attempts of a request, streams to their end included. */
+  readonly requestTimeoutMs: number;
+  /** A stream's caller hears at least this often that the connection lives. */
+  readonly keepAliveMs: number;
+  /** Undefined: idle providers are not probed. */
+  readonly probeIntervalMs: number | undefined;
+  readonly maxInFlight: number;
+  readonly maxEventLoopDelayMs: number;
+  readonly policies: readonly PolicyConfig[];
   readonly maxBodyBytes: number;
   readonly drainTimeoutMs: number;
   /** Undefined: usage events are kept for ever. */
@@ -44,6 +57,36 @@ export interface ProviderConfig {
   readonly apiKey: string | undefined;
   readonly baseUrl: string;
   readonly defaultModel: string;
+}
+
+/** Milliseconds; see the settings of the same names. */
+export interface TimeoutConfig {
+  readonly connectMs: number;
+  readonly firstTokenMs: number;
+  readonly thinkingFirstTokenMs: number;
+  readonly idleMs: number;
+  readonly attemptMs: number;
+}
+
+/** The operator's way of choosing among candidates. */
+export interface PolicyConfig {
+  readonly name: string;
+  readonly candidates: readonly { readonly model: string; readonly weight: number }[];
+  readonly strategy: "order" | "weighted" | "lowest_cost" | "lowest_latency";
+  readonly maxPrice?: {
+    readonly inputUsdPerMillion?: string | undefined;
+    readonly outputUsdPerMillion?: string | undefined;
+  };
+  readonly appliesTo: readonly string[];
+  readonly hedge?: HedgeConfig;
+}
+
+/** A second candidate is asked as well when the first one is slow to begin. */
+export interface HedgeConfig {
+  /** Undefined: after the candidate's own 95th percentile. */
+  readonly afterMs: number | undefined;
+  /** The most that losers may cost, as a share of all that was spent under the policy. */
+  readonly maxExtraSpend: number;
 }
 
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
@@ -134,6 +177,33 @@ export const settings = [
   { name: "PROVIDER_CONNECT_TIMEOUT_SECONDS", fallback: "5", meaning: "connecting to a provider" },
   { name: "PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS", fallback: "10", meaning: "waiting for a stream's first output" },
   { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
+  {
+    name: "PROVIDER_THINKING_FIRST_TOKEN_TIMEOUT_SECONDS",
+    fallback: "120",
+    meaning: "the same for models that think before they speak",
+  },
+  {
+    name: "PROVIDER_MAX_RETRIES",
+    fallback: "3",
+    meaning: "attempts after the first one, over all candidates of a request",
+  },
+  {
+    name: "PROVIDER_PROBE_SECONDS",
+    fallback: undefined,
+    meaning: "asks providers that nobody asked for so long for their list of models; without it, never",
+  },
+  {
+    name: "BRIKK_REQUEST_TIMEOUT_SECONDS",
+    fallback: "600",
+    meaning: "a whole request with all its attempts and its stream",
+  },
+  { name: "BRIKK_KEEP_ALIVE_SECONDS", fallback: "15", meaning: "silence after which a stream's caller gets a comment" },
+  { name: "BRIKK_MAX_IN_FLIGHT", fallback: "4000", meaning: "requests in hand; more are answered 503" },
+  {
+    name: "BRIKK_MAX_EVENT_LOOP_DELAY_MS",
+    fallback: "1000",
+    meaning: "new requests are answered 503 while the process is later than this with everything; 0 never",
+  },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
   {
     name: "SIMULATOR_TOKENS_PER_SECOND",
@@ -340,6 +410,14 @@ export function loadConfig(environment: Environment): Config {
     connectTimeoutMs: seconds("PROVIDER_CONNECT_TIMEOUT_SECONDS"),
     firstTokenTimeoutMs: seconds("PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS"),
     idleTimeoutMs: seconds("PROVIDER_IDLE_TIMEOUT_SECONDS"),
+    thinkingFirstTokenTimeoutMs: seconds("PROVIDER_THINKING_FIRST_TOKEN_TIMEOUT_SECONDS"),
+    maxRetries: wholeNumber("PROVIDER_MAX_RETRIES", 0, 20),
+    requestTimeoutMs: seconds("BRIKK_REQUEST_TIMEOUT_SECONDS"),
+    keepAliveMs: seconds("BRIKK_KEEP_ALIVE_SECONDS"),
+    probeIntervalMs: read("PROVIDER_PROBE_SECONDS") === "" ? undefined : seconds("PROVIDER_PROBE_SECONDS"),
+    maxInFlight: wholeNumber("BRIKK_MAX_IN_FLIGHT", 1, 1_000_000),
+    maxEventLoopDelayMs: wholeNumber("BRIKK_MAX_EVENT_LOOP_DELAY_MS", 0, 600_000),
+    policies: [],
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:

@@ -107,6 +107,18 @@ export const errorTable = {
     meaning: "The gateway's account at the provider has no quota left.",
   },
   provider_timeout: { status: 504, type: UPSTREAM, retryable: true, meaning: "The provider did not answer in time." },
+  deadline_exceeded: {
+    status: 504,
+    type: UPSTREAM,
+    retryable: true,
+    meaning: "The request, with all its attempts, was not answered within the time that this server allows.",
+  },
+  overloaded: {
+    status: 503,
+    type: "server_error",
+    retryable: true,
+    meaning: "This instance, or its share of the provider, has as much in hand as it may; nobody was asked.",
+  },
   no_provider_available: {
     status: 503,
     type: "server_error",

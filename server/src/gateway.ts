@@ -4,8 +4,11 @@ import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
-import type { Config, PriceSetting } from "./config.ts";
+import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
+import type { CompletionEvents } from "./completion/run-completion.ts";
+import type { Config, PolicyConfig, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
@@ -34,6 +37,9 @@ export interface Gateway {
   readonly providers: ProviderSet;
   readonly knownProviders: readonly string[];
   readonly router: ModelRouter;
+  readonly health: ProviderHealth;
+  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
+  readonly completionEvents: CompletionEvents;
   readonly catalogue: () => ModelCatalogue;
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
@@ -118,6 +124,13 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onFailed: (error) =>
             logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
         });
+  const health = createProviderHealth({
+    clock,
+    onChange: (provider, model, { from, to, reason }) =>
+      logger[to === "closed" ? "info" : "warn"]({ provider, model, from, to, reason }, `circuit breaker: ${to}`),
+    onCooldown: (provider, model, ms) =>
+      logger.warn({ provider, model, ms }, "the provider asks to be left alone for a time"),
+  });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
@@ -138,6 +151,27 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     providers,
     knownProviders: config.providers.map(({ name }) => name),
     router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
+    health,
+    hedgeOf: createHedgePlans(),
+    completionEvents: {
+      attemptFailed: ({ model }, error) => {
+        if (error.fault === "credentials" || error.fault === "quota")
+          logger.error(
+            {
+              provider: model.provider,
+              model: model.id,
+              fault: error.fault,
+              provider_status: error.info.status,
+              error,
+            },
+            "the provider does not serve this gateway's account; only its operator can mend that",
+          );
+      },
+      retried: () => undefined,
+      hedged: () => undefined,
+      hedgeLost: () => undefined,
+      rescued: () => undefined,
+    },
     catalogue: () => catalogue,
     tokenCounter,
     inFlight: createInFlight((count) => metrics.inFlight.set(count)),

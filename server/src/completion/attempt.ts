@@ -1,8 +1,9 @@
 import type { JsonDocument } from "../lib/json-document.ts";
 import { SseFramer } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
-import { type Operation, ProviderError } from "../providers/provider.ts";
+import { type Operation, ProviderError, type ResponseHeaders } from "../providers/provider.ts";
 import type { UpstreamResponse } from "../providers/transport.ts";
+import { AttemptTimer } from "./attempt-timer.ts";
 import type { Candidate } from "./model-router.ts";
 import { type MeteredEvent, StreamMeter } from "./stream-meter.ts";
 
@@ -35,11 +36,6 @@ export interface MeteredBytes {
   readonly event: MeteredEvent;
 }
 
-export interface AttemptTimeouts {
-  readonly wholeMs: number;
-  readonly firstTokenMs: number;
-}
-
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_FAULT_BYTES = 256 * 1024;
 const MAX_EVENT_BYTES = 16 * 1024 * 1024;
@@ -49,42 +45,43 @@ const MAX_HELD_EVENTS = 10_000;
 export async function attempt(
   candidate: Candidate,
   call: { operation: Operation; document: JsonDocument; stream: boolean; maxOutputTokens: number | undefined },
-  timeouts: AttemptTimeouts,
   signal: AbortSignal,
+  heard: (headers: ResponseHeaders) => void,
 ): Promise<Answer> {
   const { provider, transport } = candidate.connected;
+  const timeouts = candidate.connected.timeoutsOf(candidate.model);
   const controller = new AbortController();
   const stop = (): void => controller.abort(signal.reason);
   if (signal.aborted) stop();
   signal.addEventListener("abort", stop);
-  const waitMs = call.stream ? timeouts.firstTokenMs : timeouts.wholeMs;
-  const timer = setTimeout(
-    () =>
-      controller.abort(
-        new ProviderError(
-          "timeout",
-          call.stream ? `No output came within ${waitMs} ms.` : `The answer was not complete within ${waitMs} ms.`,
-          { provider: provider.name },
-        ),
-      ),
-    waitMs,
+  const timer = new AttemptTimer(
+    provider.name,
+    call.stream
+      ? { fault: "first-token-timeout", ms: timeouts.firstTokenMs }
+      : { fault: "attempt-timeout", ms: timeouts.attemptMs },
+    (error) => controller.abort(error),
   );
+  const ended = (): void => {
+    timer.stop();
+    signal.removeEventListener("abort", stop);
+  };
   let streaming = false;
   try {
     const response = await transport.send(
       provider.prepare(call.operation, call.document, candidate.model.id, call.maxOutputTokens),
       controller.signal,
     );
+    heard(response.headers);
     if (response.status !== 200)
       throw provider.readFault(response.status, response.headers, await readFaultBody(response));
     if (!call.stream)
       return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
-    const answer = await openStream(response, provider.name, () => signal.removeEventListener("abort", stop));
+    const answer = await openStream(response, provider.name, timer, ended);
+    timer.restart({ fault: "idle-timeout", ms: timeouts.idleMs });
     streaming = true;
     return answer;
   } finally {
-    clearTimeout(timer);
-    if (!streaming) signal.removeEventListener("abort", stop);
+    if (!streaming) ended();
   }
 }
 
@@ -133,9 +130,14 @@ function readWhole(body: Buffer, operation: Operation, provider: string): WholeA
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
 }
 
-async function openStream(response: UpstreamResponse, provider: string, ended: () => void): Promise<StreamedAnswer> {
+async function openStream(
+  response: UpstreamResponse,
+  provider: string,
+  timer: AttemptTimer,
+  ended: () => void,
+): Promise<StreamedAnswer> {
   const meter = new StreamMeter();
-  const pieces = meteredPieces(response, meter, provider, ended);
+  const pieces = meteredPieces(response, meter, provider, timer, ended);
   const held: MeteredBytes[] = [];
   let begun = false;
   let answered = false;
@@ -182,9 +184,11 @@ async function* meteredPieces(
   response: UpstreamResponse,
   meter: StreamMeter,
   provider: string,
+  timer: AttemptTimer,
   ended: () => void,
 ): AsyncGenerator<MeteredBytes[], void, void> {
   const framer = new SseFramer(MAX_EVENT_BYTES);
+  let spoken = false;
   try {
     for await (const chunk of response.body) {
       let events: Buffer[];
@@ -193,7 +197,16 @@ async function* meteredPieces(
       } catch (cause) {
         throw new ProviderError("stream-broken", "The provider sent an event that is too large.", { provider, cause });
       }
-      if (events.length > 0) yield events.map((bytes) => ({ bytes, event: meter.read(bytes) }));
+      if (events.length === 0) continue;
+      const pieces = events.map((bytes) => ({ bytes, event: meter.read(bytes) }));
+      // Before the first output the timer waits for just that, and is started anew by whoever sees it.
+      if (pieces.some(({ event }) => event.kind !== "quiet")) {
+        if (spoken) timer.windUp();
+        spoken = true;
+      }
+      timer.pause();
+      yield pieces;
+      timer.resume();
     }
   } finally {
     ended();

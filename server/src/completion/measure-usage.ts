@@ -1,8 +1,8 @@
 import type { Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import { NO_USAGE, readWireUsage, totalTokens } from "../ledger/usage.ts";
-import { ProviderError } from "../providers/provider.ts";
-import { isDraining } from "./abort-reason.ts";
+import { ProviderError, type ProviderFault } from "../providers/provider.ts";
+import { isEndedByGateway } from "./abort-reason.ts";
 import type { Answer, WholeAnswer } from "./attempt.ts";
 import { type CompletionRequest, inputTexts } from "./completion-request.ts";
 
@@ -53,9 +53,15 @@ const TOKENS_PER_REQUEST = 3;
 
 /** The request had reached the provider, and nobody knows how far it came. */
 export const mayHaveWorked = (error: unknown): boolean =>
-  isDraining(error) ||
-  (error instanceof ProviderError &&
-    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
+  isEndedByGateway(error) || (error instanceof ProviderError && MAY_HAVE_WORKED.has(error.fault));
+
+const MAY_HAVE_WORKED: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
+  "first-token-timeout",
+  "idle-timeout",
+  "attempt-timeout",
+  "stream-broken",
+  "unusable",
+]);
 
 function wholeTexts(answer: WholeAnswer): string[] {
   const choices = answer.value["choices"];

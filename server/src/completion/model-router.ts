@@ -1,3 +1,4 @@
+import type { PolicyConfig } from "../config.ts";
 import { BrikkError } from "../errors.ts";
 import type { CatalogueModel, ModelCatalogue } from "../ledger/model-catalogue.ts";
 import type { ConnectedProvider, ProviderSet } from "../providers/provider-set.ts";
@@ -12,6 +13,7 @@ export interface Candidate {
 export interface Route {
   readonly candidates: readonly [Candidate, ...Candidate[]];
   readonly reason: string;
+  readonly policy?: PolicyConfig | undefined;
 }
 
 export type Preference = "auto" | "cheap" | "quality";

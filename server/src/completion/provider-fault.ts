@@ -1,17 +1,27 @@
 import { BrikkError, toBrikkError } from "../errors.ts";
 import { ProviderError } from "../providers/provider.ts";
+import type { AttemptNote } from "./call-history.ts";
 
 /**
  * What a provider's fault is to the caller. Only the caller's own mistake keeps the vendor's words and status; of the rest
  * the caller learns who failed and how, and the vendor's words stay in the log.
  */
-export function callersError(thrown: unknown): BrikkError {
+export function callersError(thrown: unknown, attempts: readonly AttemptNote[] = []): BrikkError {
   if (!(thrown instanceof ProviderError)) return toBrikkError(thrown);
   const { fault, info } = thrown;
   const details = {
     provider: info.provider,
     fault,
     ...(info.status === undefined ? {} : { provider_status: info.status }),
+    ...(attempts.length > 1 && {
+      attempts: attempts.map((attempt) => ({
+        provider: attempt.provider,
+        model: attempt.model,
+        fault: attempt.fault ?? "cut",
+        ...(attempt.status !== undefined && { status: attempt.status }),
+        ms: attempt.ms,
+      })),
+    }),
   };
   switch (fault) {
     case "refused":
@@ -49,7 +59,10 @@ export function callersError(thrown: unknown): BrikkError {
           retryAfterMs: info.retryAfterMs ?? 1_000,
         },
       );
-    case "timeout":
+    case "connect-timeout":
+    case "first-token-timeout":
+    case "idle-timeout":
+    case "attempt-timeout":
       return new BrikkError("provider_timeout", `${info.provider} did not answer in time: ${thrown.message}`, {
         cause: thrown,
         details,

@@ -1,19 +1,28 @@
-import type { ApiKey } from "../access/api-key.ts";
+import type { ApiKey, RescueMode } from "../access/api-key.ts";
+import type { PolicyConfig } from "../config.ts";
 import { type BrikkError, toBrikkError } from "../errors.ts";
 import type { AttemptUsage, Ledger, Outcome, Receipt, Reservation, Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
-import { ProviderError } from "../providers/provider.ts";
+import type { NanoUsd } from "../lib/money.ts";
+import type { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
-import { type Answer, attempt, type AttemptTimeouts, type WholeAnswer } from "./attempt.ts";
+import type { WholeAnswer } from "./attempt.ts";
+import { callCandidates } from "./call-candidates.ts";
+import { type AttemptNote, CallHistory } from "./call-history.ts";
 import type { CompletionRequest } from "./completion-request.ts";
-import { mayHaveWorked, measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
+import type { Begun } from "./engage.ts";
+import type { HedgePlan } from "./hedge.ts";
+import { measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
-import { relayStream, type StreamEnding } from "./relay-stream.ts";
+import type { ProviderHealth } from "./provider-health.ts";
+import { relayStream } from "./relay-stream.ts";
 import { spendingOf } from "./request-bound.ts";
+import { type RescuedEnding, rescueStream } from "./rescue-stream.ts";
+import { describeUsage, fateOfStream } from "./stream-usage.ts";
 
 /**
  * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
@@ -51,22 +60,24 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
-  const { maxOutputTokens } = reservation;
-  const progress: Progress = {
-    attempts: 0,
-    fallback: false,
-    timeToFirstTokenMs: undefined,
-    candidate: undefined,
-    earlier: [],
-    maxOutputTokens,
-  };
+  const history = new CallHistory();
   let ending: Ending;
   try {
-    const answer = await callCandidates(services, call, route, reservation, progress, startedMs);
-    ending =
-      answer.kind === "whole"
-        ? { outcome: "completed", answer }
-        : await relayStream(call, answer, headOf(progress, progress.candidate!));
+    call.sink.opened();
+    // Who left while a lease was waited for.
+    if (call.signal.aborted) throw call.signal.reason;
+    const begun = await callCandidates(services, {
+      candidates: route.candidates,
+      request: call.request,
+      reservation,
+      history,
+      asked: new Set(),
+      maxOutputTokens: reservation.maxOutputTokens,
+      hedge: services.hedgeOf(route.policy),
+      signal: call.signal,
+    });
+    history.timeToFirstTokenMs = Math.round(clock.monotonicMs() - startedMs);
+    ending = await receive(services, call, { route, reservation, history }, begun);
   } catch (error) {
     ending = callerLeft(call.signal)
       ? { outcome: "cancelled" }
@@ -74,39 +85,43 @@ export async function runCompletion(services: CompletionServices, call: Completi
   }
 
   reach("answer-received");
-  const settlement = await settlementOf(services, call.request, ending, progress);
+  const settlement = await settlementOf(services, call, ending, route, history);
   let receipt: Receipt;
   try {
     receipt = await reservation.settle(settlement);
   } catch (error) {
     // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
     const failure = toBrikkError(error);
-    if ("answer" in ending && ending.answer?.kind === "stream") call.sink.fail(failure);
     services.record({
       ...recordBase(call, route, clock.monotonicMs() - startedMs),
       ...settlement,
+      history: history.attempts,
       outcome: "failed",
       status: failure.status,
       errorCode: failure.code,
       error,
     });
-    throw failure;
+    if (!call.sink.started) throw failure;
+    call.sink.fail(failure);
+    return { answer: undefined, report: undefined };
   }
   const durationMs = clock.monotonicMs() - startedMs;
-  const failure = "error" in ending ? callersError(ending.error) : undefined;
+  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
+  services.hedgeOf(route.policy)?.spending.add(receipt.cost);
   services.record({
     ...recordBase(call, route, durationMs),
     ...settlement,
+    history: history.attempts,
     receipt,
     error: "error" in ending ? ending.error : undefined,
   });
   return finish(call, ending, failure, {
-    candidate: progress.candidate,
+    candidate: history.candidate,
     route,
-    fallback: progress.fallback,
-    attempts: progress.attempts,
-    timeToFirstTokenMs: progress.timeToFirstTokenMs,
-    clampedMaxTokens: maxOutputTokens,
+    fallback: settlement.fallback,
+    attempts: history.attempts.length,
+    timeToFirstTokenMs: history.timeToFirstTokenMs,
+    clampedMaxTokens: reservation.maxOutputTokens,
     usage: settlement.usage,
     receipt,
     durationMs,
@@ -116,9 +131,24 @@ export async function runCompletion(services: CompletionServices, call: Completi
 export interface CompletionServices {
   readonly ledger: Ledger;
   readonly tokenCounter: TokenCounter;
-  readonly timeouts: AttemptTimeouts;
+  readonly health: ProviderHealth;
+  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
+  /** Upstream calls of one request, over all candidates. */
+  readonly maxAttempts: number;
+  /** 0 to 1, for jitter. */
+  readonly random: () => number;
+  readonly events: CompletionEvents;
   readonly clock: Clock;
   readonly record: (record: CompletionRecord) => void;
+}
+
+/** What happens on the way, for metrics and logs. */
+export interface CompletionEvents {
+  readonly attemptFailed: (candidate: Candidate, error: ProviderError) => void;
+  readonly retried: (candidate: Candidate) => void;
+  readonly hedged: (candidate: Candidate, outcome: "won" | "lost" | "skipped") => void;
+  readonly hedgeLost: (candidate: Candidate, cost: NanoUsd) => void;
+  readonly rescued: (mode: RescueMode, outcome: "completed" | "broken") => void;
 }
 
 export interface CompletionCall {
@@ -129,13 +159,19 @@ export interface CompletionCall {
   readonly chooseRoute: () => Route;
   /** Where a stream goes; not used for whole answers. */
   readonly sink: CompletionSink;
-  /** Aborted when the caller leaves or the server stops. */
+  /** What is to be done with a stream that breaks after its output began; undefined: it ends as what it is. */
+  readonly rescue: RescueMode | undefined;
+  /** Aborted when the caller leaves, the request's deadline is over or the server stops. */
   readonly signal: AbortSignal;
 }
 
 /** The caller's end of a stream. */
 export interface CompletionSink {
-  /** The commit point: status and headers go out. */
+  /** A stream is on its way: its reader may be told so while nothing comes. */
+  opened(): void;
+  /** Status and headers have gone out; what goes wrong now must be said in the stream. */
+  readonly started: boolean;
+  /** The commit point: status and headers go out, unless they had to before. */
   start(head: AnswerHead): void;
   /** Returns a promise when the caller must catch up first. */
   write(bytes: Buffer): Promise<void> | undefined;
@@ -147,17 +183,17 @@ export interface CompletionSink {
 
 export interface AnswerHead {
   readonly candidate: Candidate;
+  readonly route: Route;
   readonly fallback: boolean;
   readonly clampedMaxTokens: number | undefined;
   readonly timeToFirstTokenMs: number;
 }
 
 /** What a finished call gives to the one who answers for it. */
-export interface Completed {
-  /** Undefined for a stream, which has gone out already, and when the caller left. */
-  readonly answer: WholeAnswer | undefined;
-  readonly report: CompletionReport;
-}
+export type Completed =
+  | { readonly answer: WholeAnswer; readonly report: CompletionReport }
+  /** A stream, which has gone out already, or a caller who left. Without a report the ledger could not write down the stream's end. */
+  | { readonly answer: undefined; readonly report: CompletionReport | undefined };
 
 export interface CompletionReport {
   readonly candidate: Candidate | undefined;
@@ -186,72 +222,47 @@ export interface CompletionRecord extends Partial<Settlement> {
   readonly routeReason: string | undefined;
   readonly durationMs: number;
   readonly receipt?: Receipt;
+  readonly history?: readonly AttemptNote[];
   readonly error: unknown;
 }
 
-interface Progress {
-  attempts: number;
-  fallback: boolean;
-  timeToFirstTokenMs: number | undefined;
-  /** Whoever was asked last. */
-  candidate: Candidate | undefined;
-  /** What those asked before may bill. */
-  readonly earlier: AttemptUsage[];
-  readonly maxOutputTokens: number | undefined;
-}
-
 type Ending =
-  | StreamEnding
+  | RescuedEnding
   | { readonly outcome: "completed"; readonly answer: WholeAnswer }
-  | { readonly outcome: "cancelled"; readonly answer?: undefined }
   | { readonly outcome: "failed"; readonly error: unknown };
 
-/** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
-async function callCandidates(
+/** A whole answer is there already; a stream goes out, and is rescued where the caller wants that. */
+async function receive(
   services: CompletionServices,
   call: CompletionCall,
-  route: Route,
-  reservation: Reservation,
-  progress: Progress,
-  startedMs: number,
-): Promise<Answer> {
-  let last: unknown;
-  // Who left while a lease was waited for.
-  if (call.signal.aborted) throw call.signal.reason;
-  for (const candidate of route.candidates) {
-    progress.attempts += 1;
-    progress.fallback = candidate !== route.candidates[0];
-    progress.candidate = candidate;
-    try {
-      const answer = await attempt(
-        candidate,
-        { ...call.request, maxOutputTokens: limitOf(candidate, progress.maxOutputTokens) },
-        services.timeouts,
-        call.signal,
-      );
-      reach("answer-begun");
-      progress.timeToFirstTokenMs = Math.round(services.clock.monotonicMs() - startedMs);
-      return answer;
-    } catch (error) {
-      if (call.signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
-      last = error;
-      if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
-      // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
-      const { usage } = await measureFailure(services.tokenCounter, call.request, error);
-      if (!(await reservation.again())) throw error;
-      // Who left meanwhile is charged for this attempt as the last one, and for no other.
-      if (call.signal.aborted) throw call.signal.reason;
-      progress.earlier.push({ model: candidate.model, usage });
-    }
+  { route, reservation, history }: { route: Route; reservation: Reservation; history: CallHistory },
+  begun: Begun,
+): Promise<Ending> {
+  const { answer, candidate } = begun;
+  if (answer.kind === "whole") {
+    begun.ended({ kind: "well" });
+    return { outcome: "completed", answer };
   }
-  throw last;
+  call.sink.start({
+    candidate,
+    route,
+    fallback: candidate !== route.candidates[0],
+    clampedMaxTokens: reservation.maxOutputTokens,
+    timeToFirstTokenMs: history.timeToFirstTokenMs ?? 0,
+  });
+  const ending = await relayStream({
+    candidate,
+    answer,
+    sink: call.sink,
+    signal: call.signal,
+    wantsUsage: call.request.wantsUsage,
+    describeUsage: (chunk) => describeUsage(chunk, answer, candidate),
+    refit: undefined,
+  });
+  begun.ended(fateOfStream(ending, call.signal));
+  if (call.rescue === undefined || ending.outcome !== "truncated") return ending;
+  return rescueStream({ services, call, mode: call.rescue, route, reservation, history }, begun, ending);
 }
-
-/** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */
-const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): number | undefined =>
-  maxOutputTokens === undefined || model.maxOutputTokens === undefined
-    ? maxOutputTokens
-    : Math.min(maxOutputTokens, model.maxOutputTokens);
 
 /** The refusal to answer with, once it is durable; another one when it cannot be written down. */
 async function recorded(
@@ -270,28 +281,42 @@ async function recorded(
 
 async function settlementOf(
   { tokenCounter }: CompletionServices,
-  request: CompletionRequest,
+  { request, sink }: CompletionCall,
   ending: Ending,
-  progress: Progress,
+  route: Route,
+  history: CallHistory,
 ): Promise<Settlement> {
-  const failure = "error" in ending ? callersError(ending.error) : undefined;
-  const measured =
-    progress.attempts === 0
-      ? NOTHING_USED
-      : ending.outcome === "failed"
-        ? await measureFailure(tokenCounter, request, ending.error)
-        : await measureAnswer(tokenCounter, request, ending.answer);
-  const { candidate } = progress;
+  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
+  await Promise.all(history.later);
+  const { open } = history;
+  let measured = NOTHING_USED;
+  if (open?.answer) measured = await measureAnswer(tokenCounter, request, open.answer);
+  else if (open?.error !== undefined) measured = await measureFailure(tokenCounter, request, open.error);
+  else if (open && ending.outcome === "failed") measured = await measureFailure(tokenCounter, request, ending.error);
+  // Whoever was asked last was still at it.
+  else if (open) measured = await measureAnswer(tokenCounter, request, undefined);
+  let { candidate, earlier }: { candidate: Candidate | undefined; earlier: readonly AttemptUsage[] } = history;
+  if (history.cut && !open?.answer) {
+    // Nobody took over: the row is about the one who spoke.
+    const { attempt, measured: spoken } = history.cut;
+    earlier = [
+      ...earlier.filter((other) => other !== attempt),
+      ...(open && measured.usageSource !== "none" ? [{ model: open.candidate.model, usage: measured.usage }] : []),
+    ];
+    measured = spoken;
+    candidate = history.cut.candidate;
+  }
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
     ...measured,
-    earlier: progress.earlier,
+    earlier,
     outcome: ending.outcome,
-    status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" ? failure!.status : 200,
+    status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" && !sink.started ? failure!.status : 200,
     errorCode: failure?.code,
-    attempts: progress.attempts,
-    fallback: progress.fallback,
-    timeToFirstTokenMs: progress.timeToFirstTokenMs,
+    attempts: history.attempts.length,
+    fallback: candidate !== undefined && candidate !== route.candidates[0],
+    timeToFirstTokenMs: history.timeToFirstTokenMs,
+    rescue: history.rescue,
   };
 }
 
@@ -312,18 +337,13 @@ function finish(
     case "cancelled":
       return { answer: undefined, report };
     case "failed":
-      throw failure!;
+      if (!call.sink.started) throw failure!;
+      call.sink.fail(failure!);
+      return { answer: undefined, report };
     default:
       return ending satisfies never;
   }
 }
-
-const headOf = (progress: Progress, candidate: Candidate): AnswerHead => ({
-  candidate,
-  fallback: progress.fallback,
-  clampedMaxTokens: progress.maxOutputTokens,
-  timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
-});
 
 const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
   key: call.key,

@@ -1,4 +1,4 @@
-import { sseData, sseEvent } from "../lib/sse-events.ts";
+import { sseData } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
 
 /**
@@ -11,7 +11,7 @@ export type MeteredEvent =
   /** Text, a tool call or a finish: the answer has begun. */
   | { readonly kind: "output" }
   /** Output together with usage, or usage alone (`choices: []`). */
-  | { readonly kind: "usage"; readonly alone: boolean; readonly withCost: (costUsd: number) => Buffer }
+  | { readonly kind: "usage"; readonly alone: boolean; readonly chunk: WireChunk }
   | { readonly kind: "done" }
   | { readonly kind: "vendor-error"; readonly message: string }
   | { readonly kind: "malformed" };
@@ -21,7 +21,9 @@ const OUTPUT: MeteredEvent = { kind: "output" };
 const DONE: MeteredEvent = { kind: "done" };
 const MALFORMED: MeteredEvent = { kind: "malformed" };
 
-interface WireChunk {
+export interface WireChunk {
+  readonly id?: unknown;
+  readonly created?: unknown;
   readonly choices?: readonly WireChoice[];
   readonly usage?: unknown;
   readonly error?: unknown;
@@ -36,6 +38,10 @@ interface WireChoice {
 export class StreamMeter {
   /** The provider's own count, once it came. */
   usage: Usage | undefined;
+  /** The first chunk that was one, by which the stream is known to its reader. */
+  head: Pick<WireChunk, "id" | "created"> | undefined;
+  /** One choice that holds nothing but text: what another model could go on with. */
+  plain = true;
   #text: string[] = [];
   #begun = new Set<number>();
   #finished = new Set<number>();
@@ -53,12 +59,14 @@ export class StreamMeter {
     if (typeof chunk !== "object" || chunk === null) return MALFORMED;
     if (chunk.error !== undefined && chunk.error !== null)
       return { kind: "vendor-error", message: vendorMessage(chunk.error) };
+    this.head ??= { id: chunk.id, created: chunk.created };
     if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
     let output = false;
     for (const choice of chunk.choices as WireChoice[]) {
       if (typeof choice !== "object" || choice === null) return MALFORMED;
       const index = choice.index ?? 0;
       this.#begun.add(index);
+      if (index !== 0) this.plain = false;
       if (choice.delta && this.#collect(choice.delta)) output = true;
       if (typeof choice.finish_reason === "string") {
         this.#finished.add(index);
@@ -81,11 +89,7 @@ export class StreamMeter {
 
   #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
     this.usage = readWireUsage(chunk.usage) ?? this.usage;
-    return {
-      kind: "usage",
-      alone,
-      withCost: (costUsd) => sseEvent({ ...chunk, usage: { ...(chunk.usage as object), cost_usd: costUsd } }),
-    };
+    return { kind: "usage", alone, chunk };
   }
 
   /** Keeps every text of the delta but its role; true when there was any. */
@@ -94,6 +98,7 @@ export class StreamMeter {
     for (const name in delta) {
       const value = delta[name];
       if (name === "role" || value === null || value === "") continue;
+      if (name !== "content" || typeof value !== "string") this.plain = false;
       if (typeof value === "string") {
         this.#text.push(value);
         found = true;

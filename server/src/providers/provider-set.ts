@@ -1,4 +1,4 @@
-import type { Config } from "../config.ts";
+import type { Config, TimeoutConfig } from "../config.ts";
 import { createMistral } from "./mistral/mistral.ts";
 import { createOpenAiCompatible, type OpenAiCompatibleOptions } from "./openai-compatible/openai-compatible.ts";
 import type { Provider } from "./provider.ts";
@@ -8,6 +8,9 @@ import { createTransport, type Transport } from "./transport.ts";
 export interface ConnectedProvider {
   readonly provider: Provider;
   readonly transport: Transport;
+  readonly maxInFlight: number;
+  readonly maxQueued: number;
+  timeoutsOf(model: { readonly id: string; readonly reasons: boolean }): TimeoutConfig;
 }
 
 export interface ProviderSet {
@@ -48,9 +51,18 @@ export function connectProviders(config: Config, simulated: SimulatedAddresses |
         provider: name,
         origin: new URL(address).origin,
         connectTimeoutMs: config.connectTimeoutMs,
-        idleTimeoutMs: config.idleTimeoutMs,
-        headersTimeoutMs: Math.max(config.providerTimeoutMs, config.firstTokenTimeoutMs),
         maxConnections: 1_024,
+      }),
+      maxInFlight: 1_000,
+      maxQueued: 200,
+      timeoutsOf: ({ reasons }) => ({
+        connectMs: config.connectTimeoutMs,
+        firstTokenMs: reasons ? config.thinkingFirstTokenTimeoutMs : config.firstTokenTimeoutMs,
+        thinkingFirstTokenMs: config.thinkingFirstTokenTimeoutMs,
+        idleMs: config.idleTimeoutMs,
+        attemptMs: reasons
+          ? Math.max(config.providerTimeoutMs, config.thinkingFirstTokenTimeoutMs)
+          : config.providerTimeoutMs,
       }),
     });
   }

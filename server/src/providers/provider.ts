@@ -13,6 +13,8 @@ export interface Provider {
   /** Serves /agents and the router. */
   readonly defaultModel: string;
   readonly baseUrl: string;
+  /** How an answer that was begun elsewhere is gone on with: from a prefix of its own, or by being told to. */
+  readonly continuation: "prefix" | "instruct";
   /** With a limit, no answer may be longer, whatever the document says. */
   prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
   /** Reads an answer whose status is not 200; survives any body. */
@@ -31,7 +33,14 @@ export type ProviderFault =
   | "overloaded"
   /** The caller's own mistake: status and message are passed on, nobody else is asked. */
   | "refused"
-  | "timeout"
+  /** No connection came about in time. */
+  | "connect-timeout"
+  /** A stream said nothing for too long before its first output; heartbeats are not output. */
+  | "first-token-timeout"
+  /** A stream said nothing for too long after it had begun. */
+  | "idle-timeout"
+  /** An answer that does not stream was not whole in time. */
+  | "attempt-timeout"
   | "unreachable"
   /** The stream ended before the answer did. */
   | "stream-broken"

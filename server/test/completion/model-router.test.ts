@@ -5,6 +5,7 @@ import { BrikkError } from "../../src/errors.ts";
 import { buildModelCatalogue, type PriceOverride } from "../../src/ledger/model-catalogue.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import type { ConnectedProvider, ProviderSet } from "../../src/providers/provider-set.ts";
+import { connectedTo } from "./call-services.ts";
 import type { Transport } from "../../src/providers/transport.ts";
 
 const noTransport: Transport = {
@@ -13,16 +14,18 @@ const noTransport: Transport = {
 };
 
 function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
-  const all: ConnectedProvider[] = Object.entries(defaults).map(([name, defaultModel]) => ({
-    provider: createOpenAiCompatible({
-      name,
-      defaultModel,
-      baseUrl: "http://127.0.0.1:1/v1",
-      apiKey: "none",
-      simulated: true,
-    }),
-    transport: noTransport,
-  }));
+  const all: ConnectedProvider[] = Object.entries(defaults).map(([name, defaultModel]) =>
+    connectedTo(
+      createOpenAiCompatible({
+        name,
+        defaultModel,
+        baseUrl: "http://127.0.0.1:1/v1",
+        apiKey: "none",
+        simulated: true,
+      }),
+      noTransport,
+    ),
+  );
   return { all, find: (name) => all.find(({ provider }) => provider.name === name), close: () => Promise.resolve() };
 }
 

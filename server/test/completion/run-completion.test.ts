@@ -12,6 +12,7 @@ import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import { createTransport } from "../../src/providers/transport.ts";
 import { type Database, StorageUnavailable } from "../../src/storage/database.ts";
+import { callServices, connectedTo } from "./call-services.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import {
   assertSound,
@@ -42,8 +43,6 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     provider: "openai",
     origin,
     connectTimeoutMs: 1_000,
-    idleTimeoutMs: 1_000,
-    headersTimeoutMs: 1_000,
     maxConnections: 1,
   });
   const provider = createOpenAiCompatible({
@@ -53,8 +52,8 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     defaultModel: "m",
     simulated: true,
   });
-  const candidate: Candidate = { connected: { provider, transport }, model: priced(1n) };
   const clock = createTestClock();
+  const candidate: Candidate = { connected: connectedTo(provider, transport), model: priced(1n) };
   const ledger = await openTestLedger(t, database, { clock });
   const tokenCounter = createTokenCounter();
   t.after(async () => {
@@ -65,7 +64,7 @@ async function completionPath(t: TestContext, database: Database, answers: reado
   const services: CompletionServices = {
     ledger,
     tokenCounter,
-    timeouts: { wholeMs: 1_000, firstTokenMs: 1_000 },
+    ...callServices(clock),
     clock,
     record: () => undefined,
   };
@@ -78,7 +77,8 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     traceId: "t",
     request: readCompletionRequest("chat", document),
     chooseRoute: () => ({ candidates: [candidate], reason: "test" }),
-    sink: { start: unused, write: unused, end: unused, fail: unused },
+    sink: { opened: () => undefined, started: false, start: unused, write: unused, end: unused, fail: unused },
+    rescue: undefined,
     signal: new AbortController().signal,
     ...more,
   });
@@ -94,7 +94,7 @@ test("a caller who left before anybody was asked pays nothing, and nothing stays
   // It waits for its first lease.
   leaving.abort(new BrikkError("client_closed_request", "The caller left."));
   const { report } = await answered;
-  assert.deepEqual([report.attempts, report.receipt.cost, asked], [0, 0n, []]);
+  assert.deepEqual([report!.attempts, report!.receipt.cost, asked], [0, 0n, []]);
   const [row] = await database.all({
     sql: "select outcome, attempts, usage_source, cost_nano_usd, fresh_input_tokens from usage_events",
     params: [],
@@ -168,7 +168,7 @@ test("an answer that was of no use is paid for beside the one of whoever served 
   const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], reason: "test" }) });
   const { report } = await runCompletion(services, request);
   assert.equal(asked.length, 2);
-  assert.deepEqual([report.receipt.cost, report.fallback], [3n * 150n + 140n, true]);
+  assert.deepEqual([report!.receipt.cost, report!.fallback], [3n * 150n + 140n, true]);
   const [row] = await database.all({
     sql: "select outcome, attempts, fresh_input_tokens, cost_nano_usd, earlier_cost_nano_usd from usage_events",
     params: [],
@@ -217,7 +217,7 @@ test("a caller who leaves between two attempts pays for the first one once, and 
     },
   };
   const { report } = await runCompletion({ ...services, tokenCounter: counting }, request);
-  assert.deepEqual([asked.length, report.attempts], [1, 1]);
+  assert.deepEqual([asked.length, report!.attempts], [1, 1]);
   const [row] = await database.all({
     sql: "select outcome, usage_source, cost_nano_usd, fresh_input_tokens, earlier_cost_nano_usd from usage_events",
     params: [],

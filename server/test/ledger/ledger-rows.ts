@@ -45,6 +45,7 @@ export function eventRow(row: Partial<UsageEventRow> = {}): UsageEventRow {
     clamped_max_tokens: null,
     reserved_nano_usd: 2_000n,
     earlier_cost_nano_usd: 0n,
+    rescue: null,
     ...row,
   };
 }

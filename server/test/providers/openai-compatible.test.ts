@@ -106,7 +106,7 @@ const faults: readonly [number, unknown, ProviderFault][] = [
   [402, {}, "quota"],
   [403, { error: { code: "unsupported_country_region_territory" } }, "credentials"],
   [404, { error: { code: "model_not_found" } }, "refused"],
-  [408, {}, "timeout"],
+  [408, {}, "overloaded"],
   [413, {}, "refused"],
   [422, {}, "refused"],
   [429, { error: { type: "requests", code: "rate_limit_exceeded" } }, "rate-limited"],

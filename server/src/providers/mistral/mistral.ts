@@ -38,6 +38,7 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
     simulated: options.simulated,
     defaultModel: options.defaultModel,
     baseUrl: options.baseUrl,
+    continuation: "prefix",
     prepare: (operation, document, model, maxOutputTokens) => {
       const edits = commonEdits(document, model);
       for (const field of WITHOUT_EFFECT) if (document.members.has(field)) edits.set(field, "remove");

@@ -23,6 +23,7 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
     simulated: options.simulated,
     defaultModel: options.defaultModel,
     baseUrl: options.baseUrl,
+    continuation: "instruct",
     prepare: (operation, document, model, maxOutputTokens) => {
       const edits = commonEdits(document, model);
       if (maxOutputTokens !== undefined) limitOutput(document, edits, maxOutputTokens);
@@ -105,8 +106,7 @@ function faultOf(status: number, vendorWords: string): ProviderFault {
   if (status === 401 || status === 403) return "credentials";
   if (status === 402) return "quota";
   if (status === 429) return QUOTA.test(vendorWords) ? "quota" : "rate-limited";
-  if (status === 408) return "timeout";
-  if (status >= 500) return "overloaded";
+  if (status === 408 || status >= 500) return "overloaded";
   if (status >= 400) return "refused";
   return "unusable";
 }

@@ -1,0 +1,164 @@
+import { BrikkError } from "../errors.ts";
+import type { Reservation } from "../ledger/ledger.ts";
+import { reach } from "../lib/fault-point.ts";
+import { ProviderError, type ProviderFault } from "../providers/provider.ts";
+import { backoffMs, wait } from "../resilience/backoff.ts";
+import type { CallHistory } from "./call-history.ts";
+import type { CompletionRequest } from "./completion-request.ts";
+import { type Begun, engage, type Entry, leave } from "./engage.ts";
+import { enter, mayBeAskedNow, type Obstacle, targetOf } from "./enter.ts";
+import type { HedgePlan } from "./hedge.ts";
+import { hedgedCall } from "./hedged-call.ts";
+import type { Candidate } from "./model-router.ts";
+import type { CompletionServices } from "./run-completion.ts";
+
+/**
+ * Asks candidates until one begins to answer. Who fails is followed by the next one at once; when all were asked, those whose
+ * fault may pass are asked again, after a pause that grows. Bounds: attempts in all, retries as a share of each provider's traffic,
+ * the time that is waited, and the request's own signal.
+ *
+ * Throws the last fault, what is the caller's own mistake at once, and a refusal when nobody could be asked at all.
+ */
+export async function callCandidates(services: CompletionServices, call: CandidateCall): Promise<Begun> {
+  const { history, asked, signal } = call;
+  let pool: readonly Candidate[] = call.candidates;
+  let last: ProviderError | undefined;
+  let waitedMs = 0;
+
+  for (let round = 1; ; round += 1) {
+    const again: Candidate[] = [];
+    const obstacles: Obstacle[] = [];
+    for (const [index, candidate] of pool.entries()) {
+      if (history.attempts.length >= services.maxAttempts) break;
+      // Was asked beside another one already.
+      if (round === 1 && asked.has(candidate)) {
+        again.push(candidate);
+        continue;
+      }
+      const entry = await enter(services, candidate, {
+        isRetry: asked.has(candidate),
+        alone: !pool.some((other, place) => place > index && mayBeAskedNow(services.health, other)),
+        signal,
+      });
+      if ("why" in entry) {
+        obstacles.push(entry);
+        if (entry.availableInMs !== undefined) again.push(candidate);
+        continue;
+      }
+      try {
+        await makeRoom(services, call);
+      } catch (error) {
+        leave(entry, { kind: "nothing" });
+        throw error;
+      }
+      asked.add(candidate);
+      history.serve(candidate);
+      try {
+        const begun =
+          call.hedge && round === 1
+            ? await hedgedCall(services, call, call.hedge, entry)
+            : await ask(services, call, entry);
+        if (history.open) history.open.answer = begun.answer;
+        reach("answer-begun");
+        return begun;
+      } catch (error) {
+        if (history.open && !signal.aborted) history.open.error = error;
+        if (signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
+        last = error;
+        if (mayPass(error)) again.push(candidate);
+      }
+    }
+
+    if (again.length === 0 || history.attempts.length >= services.maxAttempts) throw last ?? nobodyAvailable(obstacles);
+    const soonestMs = Math.min(...again.map((candidate) => targetOf(services.health, candidate).availableInMs));
+    // Who has not been asked yet has only to wait for its breaker; a step at a time where probes decide.
+    const pauseMs = Math.max(soonestMs, last === undefined ? SHORTEST_PAUSE_MS : backoffMs(round, services.random));
+    if (waitedMs + pauseMs > (last === undefined ? PATIENCE_MS : LONGEST_WAIT_MS))
+      throw last ?? nobodyAvailable(obstacles);
+    await wait(pauseMs, signal);
+    waitedMs += pauseMs;
+    pool = again;
+  }
+}
+
+export interface CandidateCall {
+  readonly candidates: readonly Candidate[];
+  readonly request: CompletionRequest;
+  readonly reservation: Reservation;
+  readonly history: CallHistory;
+  /** Who was asked since this call began; empty at first. */
+  readonly asked: Set<Candidate>;
+  /** What the budget shortens the answer to. */
+  readonly maxOutputTokens: number | undefined;
+  readonly hedge: HedgePlan | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** An outage is told at once; a breaker that has opened for the first time is waited for where there is nobody else. */
+const PATIENCE_MS = 1_500;
+/** A vendor that asks for more time than that is not waited for. */
+const LONGEST_WAIT_MS = 10_000;
+const SHORTEST_PAUSE_MS = 20;
+
+/** What may be another time: nobody heard the request, or whoever did was not able to serve just then. */
+const mayPass = ({ fault }: ProviderError): boolean => PASSING.has(fault);
+const PASSING: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
+  "unreachable",
+  "connect-timeout",
+  "overloaded",
+  "rate-limited",
+  "stream-broken",
+]);
+
+const ask = (services: CompletionServices, call: CandidateCall, entry: Entry): Promise<Begun> =>
+  engage(entry, call.request, {
+    history: call.history,
+    clock: services.clock,
+    maxOutputTokens: call.maxOutputTokens,
+    signal: call.signal,
+    onFault: services.events.attemptFailed,
+  });
+
+/** Before another attempt: what the one before may be billed is set aside beside the next one's worst case. Throws when it does not fit. */
+async function makeRoom({ tokenCounter }: CompletionServices, call: CandidateCall): Promise<void> {
+  const { history, request, reservation, signal } = call;
+  if (history.open) {
+    if (!(await history.account(tokenCounter, request, reservation)))
+      throw history.open.error ?? new BrikkError("hard_cap_exceeded", "The budget does not pay for another attempt.");
+    // Who left meanwhile is charged for that attempt as the last one, and for no other.
+    if (signal.aborted) throw signal.reason;
+    history.close();
+  }
+  if (signal.aborted) throw signal.reason;
+}
+
+function nobodyAvailable(obstacles: readonly Obstacle[]): BrikkError {
+  const soonest = Math.min(...obstacles.map(({ availableInMs }) => availableInMs ?? 1_000));
+  const details = {
+    candidates: obstacles.map(({ candidate: { model }, why, availableInMs }) => ({
+      provider: model.provider,
+      model: model.id,
+      why,
+      available_in_ms: availableInMs === undefined ? null : Math.ceil(availableInMs),
+    })),
+  };
+  const named = obstacles.map(({ candidate: { model }, why }) => `${model.provider}/${model.id}: ${why}`).join("; ");
+  const extras = { details, retryAfterMs: soonest };
+  if (obstacles.every(({ why }) => why === "rate limited"))
+    return new BrikkError(
+      "provider_rate_limited",
+      `The provider asked this gateway to wait, and nobody else may serve the request (${named}). Try again after the time that Retry-After names.`,
+      extras,
+    );
+  if (obstacles.every(({ why }) => why === "as much in hand as allowed"))
+    return new BrikkError(
+      "overloaded",
+      `This gateway has as many requests with the provider as it may, and the queue did not move in time (${named}). Try again in a moment.`,
+      extras,
+    );
+  return new BrikkError(
+    "no_provider_available",
+    `Nobody who may serve this request can be asked right now (${named}). Try again after the time that Retry-After names.`,
+    extras,
+  );
+}
