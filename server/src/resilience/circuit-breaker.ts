@@ -100,11 +100,12 @@ export class CircuitBreaker {
     return this.#permit(PROBE_PERMIT);
   }
 
-  /** An operator knows better. False when it was closed. */
+  /** An operator knows better: closed, and without a memory of failures. False when it was closed before. */
   reset(): boolean {
-    if (this.#state === "closed") return false;
-    this.#close("reset by hand");
-    return true;
+    const wasClosed = this.#state === "closed";
+    if (wasClosed) this.#forget();
+    else this.#close("reset by hand");
+    return !wasClosed;
   }
 
   report(): BreakerReport {
@@ -184,11 +185,15 @@ export class CircuitBreaker {
   }
 
   #close(reason: string): void {
+    // What was before is no reason to open again.
+    this.#forget();
+    this.#change("closed", reason);
+  }
+
+  #forget(): void {
     this.#consecutive = 0;
     this.#openForMs = this.#options.openMs;
-    // What was before is no reason to open again.
     this.#outcomes.clear();
-    this.#change("closed", reason);
   }
 
   #change(to: BreakerState, reason: string): void {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { after, before, test } from "node:test";
+import { after, before, beforeEach, test } from "node:test";
 import { Agent, request } from "undici";
 import type { Row } from "../../src/storage/database.ts";
 import { type GatewayUnderTest, startGateway } from "../harness/gateway-under-test.ts";
@@ -82,11 +82,17 @@ before(async () => {
   mistral = await startProvider();
   agent = new Agent();
   const providers = { openai: openai.baseUrl, mistral: mistral.baseUrl };
-  gateway = await startGateway({ providers });
+  // Two attempts: enough for a fallback.
+  gateway = await startGateway({ providers, environment: { PROVIDER_MAX_RETRIES: "1" } });
   hasty = await startGateway({
     providers,
     environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" },
   });
+});
+beforeEach(() => {
+  // What one test broke is not to be kept away from in the next.
+  gateway.gateway.health.reset();
+  hasty.gateway.health.reset();
 });
 after(async () => {
   await Promise.all([gateway.close(), hasty.close()]);
