@@ -19,6 +19,7 @@ import { type Clock, systemClock } from "./lib/clock.ts";
 import { formatUsd, usdNumber } from "./lib/money.ts";
 import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
+import { watchLoopDelay } from "./resilience/loop-delay.ts";
 import type { Database } from "./storage/database.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -124,6 +125,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onFailed: (error) =>
             logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
         });
+  const loopDelay = watchLoopDelay();
   const health = createProviderHealth({
     clock,
     onChange: (provider, model, { from, to, reason }) =>
@@ -174,11 +176,18 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     },
     catalogue: () => catalogue,
     tokenCounter,
-    inFlight: createInFlight((count) => metrics.inFlight.set(count)),
+    inFlight: createInFlight({
+      most: config.maxInFlight,
+      maxLoopDelayMs: config.maxEventLoopDelayMs,
+      loopDelayMs: () => loopDelay.ms,
+      onCount: (count) => metrics.inFlight.set(count),
+      onRefused: () => undefined,
+    }),
     replacePrices: (prices) => {
       catalogue = catalogueWith(prices, clock);
     },
     close: async () => {
+      loopDelay.stop();
       await retention?.stop();
       await ledger.close();
       keyRing.stop();

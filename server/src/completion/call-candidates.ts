@@ -62,8 +62,9 @@ export async function callCandidates(services: CompletionServices, call: Candida
         reach("answer-begun");
         return begun;
       } catch (error) {
-        if (history.open && !signal.aborted) history.open.error = error;
-        if (signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
+        if (signal.aborted || !(error instanceof ProviderError)) throw error;
+        if (history.open) history.open.error = error;
+        if (error.isCallers) throw error;
         last = error;
         if (mayPass(error)) again.push(candidate);
       }

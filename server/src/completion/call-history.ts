@@ -101,7 +101,7 @@ export class CallHistory {
 export interface OpenAttempt {
   readonly candidate: Candidate;
   answer?: Answer;
-  error?: unknown;
+  error?: ProviderError;
 }
 
 export interface AttemptTrace {

@@ -56,7 +56,10 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
       usage: record.usageSource,
       cost_usd: record.receipt && formatUsd(record.receipt.cost),
       attempts: record.attempts,
+      // One that went well is told by the rest of the line.
+      attempt_log: record.history?.some(({ fault }) => fault !== undefined) ? record.history : undefined,
       fallback: record.fallback,
+      rescue: record.rescue,
       route: record.routeReason,
       first_token_ms: record.timeToFirstTokenMs,
       duration_ms: Math.round(record.durationMs),
