@@ -54,7 +54,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
       tokenCounter: gateway.tokenCounter,
       health: gateway.health,
       hedgeOf: gateway.hedgeOf,
-      maxAttempts: config.maxRetries + 1,
+      maxRetries: config.maxRetries,
       random: Math.random,
       events: gateway.completionEvents,
       clock,

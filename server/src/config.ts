@@ -31,7 +31,7 @@ export interface Config {
   readonly idleTimeoutMs: number;
   /** A stream's first output from models that think before they speak. */
   readonly thinkingFirstTokenTimeoutMs: number;
-  /** After the first try, over all candidates of a request. */
+  /** How often a request may ask candidates again, over all of them. */
   readonly maxRetries: number;
   /** One deadline over all attempts of a request, streams to their end included. */
   readonly requestTimeoutMs: number;
@@ -185,7 +185,7 @@ export const settings = [
   {
     name: "PROVIDER_MAX_RETRIES",
     fallback: "3",
-    meaning: "attempts after the first one, over all candidates of a request",
+    meaning: "how often a request may ask candidates again, over all of them; each is asked once without that",
   },
   {
     name: "PROVIDER_PROBE_SECONDS",

@@ -29,7 +29,7 @@ export async function callCandidates(services: CompletionServices, call: Candida
     const again: Candidate[] = [];
     const obstacles: Obstacle[] = [];
     for (const [index, candidate] of pool.entries()) {
-      if (history.attempts.length >= services.maxAttempts) break;
+      if (history.exhausted) break;
       // Was asked beside another one already.
       if (round === 1 && asked.has(candidate)) {
         again.push(candidate);
@@ -70,7 +70,7 @@ export async function callCandidates(services: CompletionServices, call: Candida
       }
     }
 
-    if (again.length === 0 || history.attempts.length >= services.maxAttempts) throw last ?? nobodyAvailable(obstacles);
+    if (again.length === 0 || history.exhausted) throw last ?? nobodyAvailable(obstacles);
     const soonestMs = Math.min(...again.map((candidate) => targetOf(services.health, candidate).availableInMs));
     // Who has not been asked yet has only to wait for its breaker; a step at a time where probes decide.
     const pauseMs = Math.max(soonestMs, last === undefined ? SHORTEST_PAUSE_MS : backoffMs(round, services.random));
@@ -95,8 +95,8 @@ export interface CandidateCall {
   readonly signal: AbortSignal;
 }
 
-/** An outage is told at once; a breaker that has opened for the first time is waited for where there is nobody else. */
-const PATIENCE_MS = 1_500;
+/** An outage is told at once; a breaker that has just opened is waited for where there is nobody else. */
+const PATIENCE_MS = 2_000;
 /** A vendor that asks for more time than that is not waited for. */
 const LONGEST_WAIT_MS = 10_000;
 const SHORTEST_PAUSE_MS = 20;

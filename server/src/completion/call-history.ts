@@ -26,6 +26,7 @@ export interface AttemptNote {
  * attempt may be billed must fit in the budgets beside the next one's worst case (`account`).
  */
 export class CallHistory {
+  readonly #most: number;
   readonly attempts: AttemptNote[] = [];
   /** What attempts before the last one may be billed. */
   readonly earlier: AttemptUsage[] = [];
@@ -40,6 +41,15 @@ export class CallHistory {
   cut: { readonly candidate: Candidate; readonly attempt: AttemptUsage; readonly measured: MeasuredUsage } | undefined;
   /** How a stream that broke was taken up by another candidate. */
   rescue: RescueMode | undefined;
+
+  /** `most` attempts, over all candidates: one budget, so that no retry stands inside another. */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get exhausted(): boolean {
+    return this.attempts.length >= this.#most;
+  }
 
   begin(candidate: Candidate, clock: Clock, hedge = false): AttemptTrace {
     const note: AttemptNote = {

@@ -146,7 +146,7 @@ async function secondEntry(
   first: Entry,
 ): Promise<Entry | undefined> {
   const candidate = call.candidates.find((other) => other !== first.candidate && mayBeAskedNow(services.health, other));
-  if (!candidate || call.history.attempts.length >= services.maxAttempts) return undefined;
+  if (!candidate || call.history.exhausted) return undefined;
   const inputTokens = Math.ceil(call.request.document.bytes.length / BYTES_PER_TOKEN);
   const lost = [first.candidate, candidate].map(({ model }) =>
     costOf({ ...NO_USAGE, freshInputTokens: inputTokens }, model.rates),

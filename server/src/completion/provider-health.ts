@@ -75,15 +75,18 @@ export interface ProviderHealthOptions {
   readonly onCooldown: (provider: string, model: string, ms: number) => void;
 }
 
-/** After a failure in a row of so many, or half of at least twenty calls within half a minute. */
+/**
+ * Five failures in a row also come by chance to a provider that answers most calls, so the first opening is short: a blip costs a
+ * quarter of a second. Each one after failed probes is twice as long, so that an outage is asked about eight times in a minute.
+ */
 const BREAKER = {
   consecutiveFailures: 5,
   failureRate: 0.5,
-  minimumCalls: 20,
+  minimumCalls: 40,
   windowMs: 30_000,
-  openMs: 1_000,
+  openMs: 250,
   longestOpenMs: 30_000,
-  probes: 2,
+  probes: 3,
 } as const;
 /** A fifth of the traffic may be retries; what is saved up lets a burst of them pass. */
 const RETRIES = { share: 0.2, most: 50 } as const;

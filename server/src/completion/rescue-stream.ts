@@ -82,12 +82,12 @@ export async function rescueStream(rescue: Rescue, begun: Begun, broken: StreamE
 
 type Truncated = Extract<StreamEnding, { outcome: "truncated" }>;
 
-function isRescuable({ call, mode, services, history }: Rescue, ending: StreamEnding): ending is Truncated {
+function isRescuable({ call, mode, history }: Rescue, ending: StreamEnding): ending is Truncated {
   return (
     ending.outcome === "truncated" &&
     ending.error instanceof ProviderError &&
     !call.signal.aborted &&
-    history.attempts.length < services.maxAttempts &&
+    !history.exhausted &&
     // A finished answer that was only never closed needs nobody to go on with it.
     !ending.answer.meter.finished &&
     (mode === "restart" || (ending.answer.meter.plain && call.request.choices === 1))
@@ -118,7 +118,7 @@ async function takeOver(
         signal: call.signal,
       });
     } catch (error) {
-      if (call.signal.aborted || history.attempts.length >= services.maxAttempts) return undefined;
+      if (call.signal.aborted || history.exhausted) return undefined;
       const { kind } = reasonOf(error);
       if (kind === "budget") return undefined;
       if (kind === "bug") throw error;

@@ -60,7 +60,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
-  const history = new CallHistory();
+  const history = new CallHistory(route.candidates.length + services.maxRetries);
   let ending: Ending;
   try {
     call.sink.opened();
@@ -133,8 +133,8 @@ export interface CompletionServices {
   readonly tokenCounter: TokenCounter;
   readonly health: ProviderHealth;
   readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
-  /** Upstream calls of one request, over all candidates. */
-  readonly maxAttempts: number;
+  /** How often one request may ask candidates again, over all of them; each is asked once without that. */
+  readonly maxRetries: number;
   /** 0 to 1, for jitter. */
   readonly random: () => number;
   readonly events: CompletionEvents;

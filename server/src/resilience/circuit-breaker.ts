@@ -7,7 +7,7 @@ import { OutcomeWindow } from "./outcome-window.ts";
  *   closed    -> open       after so many failures in a row, or at a failure rate over enough calls
  *   open      -> half-open  when its time is over; each opening in a row lasts twice as long, up to a bound
  *   half-open -> closed     when a probe succeeds
- *   half-open -> open       when a probe fails
+ *   half-open -> open       when all probes have failed; one may fail by chance
  *
  * Who calls asks `admit` first and reports on the permit what became of it: a call that tells nothing about the other side
  * (its caller left) is `ignored`, and gives a probe's place back.
@@ -21,7 +21,7 @@ export interface CircuitBreakerOptions {
   readonly windowMs: number;
   readonly openMs: number;
   readonly longestOpenMs: number;
-  /** How many calls may be on their way while half-open. */
+  /** How many calls are let through while half-open. */
   readonly probes: number;
   readonly onChange: (change: BreakerChange) => void;
 }
@@ -68,6 +68,7 @@ export class CircuitBreaker {
   #openForMs: number;
   #opens = 0;
   #probing = 0;
+  #failedProbes = 0;
   /** Grows with every change of state: what was admitted before says nothing about the state after. */
   #era = 0;
 
@@ -85,7 +86,7 @@ export class CircuitBreaker {
       case "open":
         return Math.max(0, this.#openedAt + this.#openForMs - this.#options.clock.monotonicMs());
       case "half-open":
-        return this.#probing < this.#options.probes ? 0 : PROBING_MS;
+        return this.#probing + this.#failedProbes < this.#options.probes ? 0 : PROBING_MS;
       default:
         return this.#state satisfies never;
     }
@@ -168,8 +169,10 @@ export class CircuitBreaker {
     this.#consecutive += 1;
     const { consecutiveFailures, failureRate, minimumCalls } = this.#options;
     if (this.#state === "half-open") {
+      this.#failedProbes += 1;
+      if (this.#failedProbes < this.#options.probes) return;
       this.#openForMs = Math.min(this.#openForMs * 2, this.#options.longestOpenMs);
-      return this.#open(`a probe failed: ${fault}`);
+      return this.#open(`all probes failed, the last one: ${fault}`);
     }
     if (this.#consecutive >= consecutiveFailures)
       return this.#open(`${this.#consecutive} failures in a row, the last one: ${fault}`);
@@ -200,6 +203,7 @@ export class CircuitBreaker {
     const from = this.#state;
     this.#state = to;
     this.#probing = 0;
+    this.#failedProbes = 0;
     this.#era += 1;
     this.#options.onChange({ from, to, reason });
   }

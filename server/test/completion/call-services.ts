@@ -8,10 +8,10 @@ import type { Transport } from "../../src/providers/transport.ts";
 /** The parts of the completion path that ask candidates: nobody is asked again, unless the test wants it. */
 export const callServices = (
   clock: Clock,
-): Pick<CompletionServices, "health" | "hedgeOf" | "maxAttempts" | "random" | "events"> => ({
+): Pick<CompletionServices, "health" | "hedgeOf" | "maxRetries" | "random" | "events"> => ({
   health: createProviderHealth({ clock, onChange: () => undefined, onCooldown: () => undefined }),
   hedgeOf: () => undefined,
-  maxAttempts: 2,
+  maxRetries: 0,
   random: () => 0,
   events: {
     attemptFailed: () => undefined,

@@ -82,8 +82,8 @@ before(async () => {
   mistral = await startProvider();
   agent = new Agent();
   const providers = { openai: openai.baseUrl, mistral: mistral.baseUrl };
-  // Two attempts: enough for a fallback.
-  gateway = await startGateway({ providers, environment: { PROVIDER_MAX_RETRIES: "1" } });
+  // Fallbacks only: whoever failed is not asked again.
+  gateway = await startGateway({ providers, environment: { PROVIDER_MAX_RETRIES: "0" } });
   hasty = await startGateway({
     providers,
     environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" },

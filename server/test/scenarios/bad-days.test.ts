@@ -1,0 +1,240 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type TestContext, test } from "node:test";
+import { setTimeout as wait } from "node:timers/promises";
+import { Agent, request } from "undici";
+import { type GatewayUnderTest, type HarnessOptions, startGateway } from "../harness/gateway-under-test.ts";
+import { followBill } from "../harness/provider-bill.ts";
+import { eventually } from "../ledger/ledger-fixture.ts";
+
+/** Providers' bad days under load: what callers get, what is billed, and what is left behind. */
+type Model = "brikk/auto" | "gpt-4o-mini" | "mistral-small-latest";
+
+interface Outcome {
+  readonly status: number;
+  readonly provider: string | undefined;
+  /** A plain answer, or a stream that ended with [DONE]. */
+  readonly whole: boolean;
+  /** The code of a refusal, or of the error event that ended a stream. */
+  readonly code: string | undefined;
+}
+
+async function started(t: TestContext, options: HarnessOptions = {}): Promise<GatewayUnderTest> {
+  const brikk = await startGateway(options);
+  t.after(() => brikk.close());
+  return brikk;
+}
+
+function agentOf(t: TestContext, connections: number): Agent {
+  const agent = new Agent({ connections });
+  t.after(() => agent.destroy());
+  return agent;
+}
+
+const post = (brikk: GatewayUnderTest, agent: Agent, model: Model, stream: boolean, content: string) =>
+  request(`${brikk.url}/v1/chat/completions`, {
+    method: "POST",
+    dispatcher: agent,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, stream, max_tokens: 60, messages: [{ role: "user", content }] }),
+  });
+
+async function ask(...question: Parameters<typeof post>): Promise<Outcome> {
+  const answer = await post(...question);
+  const text = await answer.body.text();
+  const provider = answer.headers["x-brikk-provider"] as string | undefined;
+  const { statusCode: status } = answer;
+  const fault = status === 200 ? text.split("event: error\ndata: ")[1] : text;
+  const code = fault && (JSON.parse(fault) as { error: { code: string } }).error.code;
+  const whole = status === 200 && (question[3] ? text.endsWith("data: [DONE]\n\n") : text.startsWith("{"));
+  assert.ok(whole !== (code !== undefined), `neither whole nor a clear error: ${text.slice(-200)}`);
+  return { status, provider, whole, code };
+}
+
+/** That many questions, so many at a time. */
+async function crowd(total: number, atOnce: number, question: (turn: number) => Promise<void>): Promise<void> {
+  let turn = 0;
+  const caller = async (): Promise<void> => {
+    while (turn < total) await question(turn++);
+  };
+  await Promise.all(Array.from({ length: atOnce }, caller));
+}
+
+test("with 30 % of both providers' answers failing at random 99 % of 2,000 requests succeed, without a storm, and the ledger is the providers' bill", async (t) => {
+  const brikk = await started(t, { simulator: { seed: 7 } });
+  const agent = agentOf(t, 25);
+  const bill = followBill(brikk.simulator);
+  // Together three in ten: each rule is drawn for what the ones before let through.
+  for (const [share, fault] of [
+    [0.12, { kind: "status", status: 503 }],
+    [0.1136, { kind: "reset" }],
+    [0.1026, { kind: "status", status: 429 }],
+  ] as const)
+    brikk.simulator.faults.set({ vendor: "*", share, fault });
+  const failures: string[] = [];
+  await crowd(2_000, 25, async (turn) => {
+    const { whole, code } = await ask(brikk, agent, "brikk/auto", turn % 2 === 0, `Question ${turn}: why?`);
+    if (!whole) failures.push(code!);
+  });
+  const [sums] = await brikk.all(
+    "select count(*) as requests, sum(attempts) as attempts, max(attempts) as most, sum(cost_nano_usd) as cost, sum(outcome = 'completed') as completed from usage_events",
+  );
+  t.diagnostic(
+    `${failures.length} of 2,000 failed (${[...new Set(failures)].join(", ")}); ${sums!["attempts"]} attempts`,
+  );
+  assert.ok(failures.length <= 20, `${failures.length} failed: ${failures.join(", ")}`);
+  assert.equal(sums!["requests"], 2_000n);
+  assert.equal(sums!["completed"], BigInt(2_000 - failures.length));
+  assert.ok((sums!["most"] as bigint) <= 5n);
+  // 1 / 0.7 is what it takes without any waste.
+  assert.ok((sums!["attempts"] as bigint) <= 3_200n, `${sums!["attempts"]} attempts`);
+  assert.equal(BigInt(bill.requests), sums!["attempts"]);
+  assert.equal(sums!["cost"], bill.total);
+});
+
+test("a provider that flaps for 60 s is left alone while its breaker is open and serves again within one probe interval", async (t) => {
+  const brikk = await started(t);
+  const agent = agentOf(t, 20);
+  const { simulator, gateway } = brikk;
+  const breaker = () => gateway.health.targets().find(({ provider }) => provider === "openai");
+  const state = { failures: 0, asked: 0, fromOther: 0, stopped: false };
+  const traffic = Array.from({ length: 4 }, async (_, caller) => {
+    for (let turn = 0; !state.stopped; turn += 1) {
+      const { whole, provider } = await ask(brikk, agent, "brikk/auto", turn % 2 === 0, `${caller}: question ${turn}`);
+      state.asked += 1;
+      if (!whole) state.failures += 1;
+      if (provider === "mistral") state.fromOther += 1;
+      await wait(20);
+    }
+  });
+  const until = performance.now() + 60_000;
+  let flaps = 0;
+  while (performance.now() < until) {
+    simulator.faults.set({ vendor: "openai", fault: { kind: "status", status: 500 } });
+    await eventually(() => breaker()?.state === "open");
+    const reached = simulator.served.totals().openai.requests;
+    await wait(3_500);
+    // Probes only, and those of them that came while it was half-open.
+    const probes = simulator.served.totals().openai.requests - reached;
+    assert.ok(probes <= 15, `${probes} requests reached a provider whose breaker is open`);
+    simulator.faults.clear();
+    const { nextProbeAtMs } = breaker()!;
+    const intervalMs = nextProbeAtMs === undefined ? 0 : Math.max(0, nextProbeAtMs - Date.now());
+    const mendedAt = performance.now();
+    await eventually(() => breaker()?.state === "closed", intervalMs + 3_000);
+    assert.ok(performance.now() - mendedAt <= intervalMs + 1_000, "it was not asked when its time was over");
+    await eventually(
+      () => simulator.served.list(1).length > 0 && gateway.health.providerReport("openai").inFlight >= 0,
+    );
+    flaps += 1;
+    await wait(1_000);
+  }
+  state.stopped = true;
+  await Promise.all(traffic);
+  t.diagnostic(`${flaps} flaps, ${state.asked} requests, ${state.fromOther} served by the other`);
+  assert.ok(flaps >= 5);
+  assert.equal(state.failures, 0, "the other provider was there all the time");
+});
+
+test("500 open streams while a provider hangs: the other one's first token comes as soon as before", async (t) => {
+  const brikk = await started(t, {
+    environment: { PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "60", PROVIDER_MAX_RETRIES: "0" },
+  });
+  const hanging = agentOf(t, 500);
+  const agent = agentOf(t, 10);
+  const firstTokenMs = async (): Promise<number> => {
+    const samples: number[] = [];
+    await crowd(100, 5, async (turn) => {
+      const sentAt = performance.now();
+      const answer = await post(brikk, agent, "mistral-small-latest", true, `Question ${turn}`);
+      await once(answer.body, "data");
+      samples.push(performance.now() - sentAt);
+      await answer.body.dump();
+    });
+    return samples.sort((a, b) => a - b)[50]!;
+  };
+  await firstTokenMs();
+  const before = await firstTokenMs();
+  brikk.simulator.faults.set({ vendor: "openai", fault: { kind: "hang" } });
+  const leaving = new AbortController();
+  const open = Array.from({ length: 500 }, (_, caller) =>
+    request(`${brikk.url}/v1/chat/completions`, {
+      method: "POST",
+      dispatcher: hanging,
+      signal: leaving.signal,
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        model: "gpt-4o-mini",
+        stream: true,
+        max_tokens: 60,
+        messages: [{ role: "user", content: `Waiting ${caller}` }],
+      }),
+    }).catch((error: unknown) => error),
+  );
+  await eventually(() => brikk.gateway.health.providerReport("openai").inFlight === 500, 20_000);
+  const during = await firstTokenMs();
+  t.diagnostic(`median first token ${before.toFixed(1)} ms before, ${during.toFixed(1)} ms with 500 streams hanging`);
+  // In one process with its provider and its callers; a wait behind the hanging ones would be seconds.
+  assert.ok(during < before * 3 + 50, `${during} ms against ${before} ms`);
+  leaving.abort();
+  await Promise.all(open);
+  await eventually(() => brikk.gateway.inFlight.count === 0, 20_000);
+  assert.equal(brikk.gateway.health.providerReport("openai").inFlight, 0);
+});
+
+test("10,000 faulty requests leave no timer, socket, listener or slot behind", async (t) => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", warned);
+  t.after(() => process.off("warning", warned));
+  const brikk = await started(t, {
+    environment: {
+      PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.05",
+      PROVIDER_IDLE_TIMEOUT_SECONDS: "0.05",
+      PROVIDER_TIMEOUT_SECONDS: "0.05",
+      PROVIDER_MAX_RETRIES: "1",
+    },
+  });
+  const agent = agentOf(t, 40);
+  await crowd(200, 40, async (turn) => void (await ask(brikk, agent, "brikk/auto", turn % 2 === 0, "warm")));
+  const resources = (): Record<string, number> => {
+    const counts: Record<string, number> = {};
+    for (const name of process.getActiveResourcesInfo()) counts[name] = (counts[name] ?? 0) + 1;
+    return counts;
+  };
+  const before = resources();
+  for (const fault of [
+    { kind: "status", status: 500 },
+    { kind: "status", status: 400 },
+    { kind: "reset" },
+    { kind: "cut", afterTokens: 3 },
+    { kind: "stall", afterTokens: 3 },
+    { kind: "hang" },
+    { kind: "malformed-chunk", afterTokens: 2 },
+    { kind: "error-event", afterTokens: 2 },
+    { kind: "empty-stream" },
+    { kind: "unusable-body", body: "html" },
+    { kind: "missing-done" },
+    { kind: "quota" },
+  ] as const)
+    brikk.simulator.faults.set({ vendor: "*", share: 0.1, fault });
+  const seen = new Map<string, number>();
+  await crowd(10_000, 40, async (turn) => {
+    // Open breakers would keep the faults away.
+    if (turn % 10 === 0) brikk.gateway.health.reset();
+    const { code = "whole" } = await ask(brikk, agent, "brikk/auto", turn % 2 === 0, `Question ${turn % 50}`);
+    seen.set(code, (seen.get(code) ?? 0) + 1);
+  });
+  t.diagnostic(JSON.stringify(Object.fromEntries(seen)));
+  assert.ok((seen.get("whole") ?? 0) > 1_000 && (seen.get("provider_error") ?? 0) > 500, "the faults did not strike");
+  const report = (name: string) => brikk.gateway.health.providerReport(name);
+  await eventually(() => brikk.gateway.inFlight.count === 0);
+  for (const name of ["openai", "mistral"]) assert.deepEqual([report(name).inFlight, report(name).queued], [0, 0]);
+  for (const target of brikk.gateway.health.targets()) assert.equal(target.probesInFlight, 0);
+  // What is kept for the next request is bounded by what was at once; what leaked would be counted in thousands.
+  await eventually(() => {
+    const after = resources();
+    return (after["Timeout"] ?? 0) <= (before["Timeout"] ?? 0) + 20 && (after["TCPSocketWrap"] ?? 0) <= 400;
+  }, 20_000);
+  assert.deepEqual(warnings, []);
+});
