@@ -5,7 +5,9 @@ import { createKeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
+import type { ProviderHealth } from "./completion/provider-health.ts";
 import type { Config, PriceSetting } from "./config.ts";
+import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
@@ -37,6 +39,8 @@ export interface Gateway {
   readonly catalogue: () => ModelCatalogue;
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
+  readonly providerHealth: ProviderHealth;
+  readonly fireDrill: FireDrill | undefined;
   /** Takes new prices from a config file; what was asked before keeps the old ones. */
   replacePrices(prices: readonly PriceSetting[]): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
@@ -50,6 +54,8 @@ export interface GatewayOptions {
   readonly database: Database;
   /** Where the simulator serves, when it stands in for the providers. */
   readonly simulated: SimulatedAddresses | undefined;
+  /** The simulator's faults, when it stands in for the providers. */
+  readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
 }
 
@@ -141,6 +147,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     catalogue: () => catalogue,
     tokenCounter,
     inFlight: createInFlight((count) => metrics.inFlight.set(count)),
+    providerHealth: unmeasuredHealth,
+    fireDrill: options.fireDrill,
     replacePrices: (prices) => {
       catalogue = catalogueWith(prices, clock);
     },
@@ -154,6 +162,20 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     },
   };
 }
+
+/** Nothing is measured, so every provider may be asked. */
+const unmeasuredHealth: ProviderHealth = {
+  standingOf: () => ({
+    state: "closed",
+    availableInMs: 0,
+    errorRate: undefined,
+    firstTokenP50Ms: undefined,
+    firstTokenP95Ms: undefined,
+  }),
+  targets: () => [],
+  providerReport: () => ({ inFlight: 0, queued: 0, lastHeaders: undefined, lastProbe: undefined }),
+  reset: () => 0,
+};
 
 async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
   const settings = {

@@ -9,6 +9,8 @@ import type { Random } from "./seeded-random.ts";
 import { VENDORS } from "./vendor.ts";
 import type { Vendor } from "./vendor.ts";
 
+export { VENDORS } from "./vendor.ts";
+
 /** Tokens of text that come before the fault does. */
 const afterTokens = z.int().min(0);
 const everyMs = z.int().min(1).max(3_600_000);
