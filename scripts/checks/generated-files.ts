@@ -40,7 +40,13 @@ async function renderApiDocument(): Promise<string> {
   const manifest = JSON.parse(readIfThere("server/package.json") ?? "") as { version: string };
   const folder = mkdtempSync(join(tmpdir(), "brikk-openapi-"));
   try {
-    const config = loadConfig({ PORT: "0", DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`, LOG_LEVEL: "silent" });
+    const config = loadConfig({
+      PORT: "0",
+      DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`,
+      LOG_LEVEL: "silent",
+      // Without one the routes for administrators are not there.
+      BRIKK_ADMIN_TOKEN: "of-nobody-anywhere",
+    });
     const database = await openDatabase({ url: config.databaseUrl });
     const gateway = await buildGateway({
       config,

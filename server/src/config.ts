@@ -46,6 +46,8 @@ export interface Config {
   readonly drainTimeoutMs: number;
   /** Undefined: usage events are kept for ever. */
   readonly usageRetentionDays: number | undefined;
+  /** Undefined: there is nothing under /admin. */
+  readonly adminToken: string | undefined;
   readonly logLevel: LogLevel;
   readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
   readonly prices: readonly PriceSetting[];
@@ -147,6 +149,11 @@ export const settings = [
     name: "BRIKK_ALLOW_ANONYMOUS",
     fallback: "false",
     meaning: "allow callers without a key off loopback or in production",
+  },
+  {
+    name: "BRIKK_ADMIN_TOKEN",
+    fallback: undefined,
+    meaning: "opens /admin to who sends it, 16 characters at least; without it there is nothing under /admin",
   },
   { name: "BRIKK_DEFAULT_SOFT_CAP_USD", fallback: "5.00", meaning: "soft cap per key and day" },
   { name: "BRIKK_DEFAULT_HARD_CAP_USD", fallback: "10.00", meaning: "hard cap per key and day" },
@@ -255,6 +262,8 @@ export function loadConfigFile(path: string): { prices: readonly PriceSetting[] 
   );
 }
 
+const FEWEST_TOKEN_CHARACTERS = 16;
+
 const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
 
 /** Plain http is taken as it is for providers: receivers inside a private network are common, and messages are signed. */
@@ -325,6 +334,15 @@ export function loadConfig(environment: Environment): Config {
     // It may hold a password, so this fault has its own words.
     faults.push(`${name} is not of the form redis://[USER:PASSWORD@]HOST[:PORT][/NUMBER], or rediss:// for TLS.`);
     return undefined;
+  };
+
+  const adminToken = (name: SettingName): string | undefined => {
+    const text = secret(name);
+    if (text !== undefined && text.length < FEWEST_TOKEN_CHARACTERS)
+      faults.push(
+        `${name} has fewer than ${FEWEST_TOKEN_CHARACTERS} characters and could be guessed; make one with: openssl rand -hex 32.`,
+      );
+    return text;
   };
 
   const budgetWebhook = (): Config["budgetWebhook"] => {
@@ -422,6 +440,7 @@ export function loadConfig(environment: Environment): Config {
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:
       read("BRIKK_USAGE_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_USAGE_RETENTION_DAYS", 32, 36_500),
+    adminToken: adminToken("BRIKK_ADMIN_TOKEN"),
     logLevel,
     simulator: {
       firstTokenMs: wholeNumber("SIMULATOR_FIRST_TOKEN_MS", 0, 600_000),

@@ -24,6 +24,12 @@ export const errorTable = {
   invalid_api_key: { status: 401, type: AUTH, retryable: false, meaning: "The key is not one of this server's." },
   key_expired: { status: 401, type: AUTH, retryable: false, meaning: "The key's expiry has passed." },
   key_revoked: { status: 401, type: AUTH, retryable: false, meaning: "The key was revoked." },
+  admin_token_invalid: {
+    status: 401,
+    type: AUTH,
+    retryable: false,
+    meaning: "The path is for administrators, and their token is missing or wrong.",
+  },
   hard_cap_exceeded: {
     status: 402,
     type: "insufficient_quota",
@@ -74,6 +80,12 @@ export const errorTable = {
     type: "rate_limit_error",
     retryable: true,
     meaning: "A limit of the key, or of the caller's address, is reached; `details` names the rule.",
+  },
+  fire_drill_unavailable: {
+    status: 409,
+    type: CALLER,
+    retryable: false,
+    meaning: "Real providers serve here, and faults can only be put on simulated ones.",
   },
   client_closed_request: {
     status: 499,

@@ -9,7 +9,9 @@ import { createModelRouter, type ModelRouter } from "./completion/model-router.t
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
 import type { Config, PolicyConfig, PriceSetting } from "./config.ts";
+import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
+import { createProviderRecorder } from "./http/record-providers.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
 import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
@@ -44,6 +46,7 @@ export interface Gateway {
   readonly catalogue: () => ModelCatalogue;
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
+  readonly fireDrill: FireDrill | undefined;
   /** Takes new prices from a config file; what was asked before keeps the old ones. */
   replacePrices(prices: readonly PriceSetting[]): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
@@ -57,6 +60,8 @@ export interface GatewayOptions {
   readonly database: Database;
   /** Where the simulator serves, when it stands in for the providers. */
   readonly simulated: SimulatedAddresses | undefined;
+  /** The simulator's faults, when it stands in for the providers. */
+  readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
 }
 
@@ -126,13 +131,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
             logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
         });
   const loopDelay = watchLoopDelay();
-  const health = createProviderHealth({
-    clock,
-    onChange: (provider, model, { from, to, reason }) =>
-      logger[to === "closed" ? "info" : "warn"]({ provider, model, from, to, reason }, `circuit breaker: ${to}`),
-    onCooldown: (provider, model, ms) =>
-      logger.warn({ provider, model, ms }, "the provider asks to be left alone for a time"),
-  });
+  const providerRecorder = createProviderRecorder(logger, metrics);
+  const health = createProviderHealth({ clock, ...providerRecorder });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
@@ -155,25 +155,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
     health,
     hedgeOf: createHedgePlans(),
-    completionEvents: {
-      attemptFailed: ({ model }, error) => {
-        if (error.fault === "credentials" || error.fault === "quota")
-          logger.error(
-            {
-              provider: model.provider,
-              model: model.id,
-              fault: error.fault,
-              provider_status: error.info.status,
-              error,
-            },
-            "the provider does not serve this gateway's account; only its operator can mend that",
-          );
-      },
-      retried: () => undefined,
-      hedged: () => undefined,
-      hedgeLost: () => undefined,
-      rescued: () => undefined,
-    },
+    completionEvents: providerRecorder.events,
     catalogue: () => catalogue,
     tokenCounter,
     inFlight: createInFlight({
@@ -181,8 +163,9 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       maxLoopDelayMs: config.maxEventLoopDelayMs,
       loopDelayMs: () => loopDelay.ms,
       onCount: (count) => metrics.inFlight.set(count),
-      onRefused: () => undefined,
+      onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
     }),
+    fireDrill: options.fireDrill,
     replacePrices: (prices) => {
       catalogue = catalogueWith(prices, clock);
     },

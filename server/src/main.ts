@@ -46,6 +46,7 @@ async function start(): Promise<Running> {
     logger,
     database,
     simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl },
+    fireDrill: simulator?.faults,
   });
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);

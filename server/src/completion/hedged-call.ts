@@ -167,7 +167,7 @@ async function secondEntry(
 const BYTES_PER_TOKEN = 4;
 
 async function chargeLoser(
-  { tokenCounter, events }: CompletionServices,
+  { tokenCounter }: CompletionServices,
   call: CandidateCall,
   plan: HedgePlan,
   loser: Runner,
@@ -186,7 +186,5 @@ async function chargeLoser(
     result.kind === "begun" ? result.begun.answer : undefined,
   );
   call.history.earlier.push({ model, usage });
-  const cost = costOf(usage, model.rates);
-  plan.spending.addLost(cost);
-  events.hedgeLost(loser.entry.candidate, cost);
+  plan.spending.addLost(costOf(usage, model.rates));
 }

@@ -6,7 +6,6 @@ import type { TokenCounter } from "../ledger/token-count.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
-import type { NanoUsd } from "../lib/money.ts";
 import type { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
 import type { WholeAnswer } from "./attempt.ts";
@@ -147,7 +146,6 @@ export interface CompletionEvents {
   readonly attemptFailed: (candidate: Candidate, error: ProviderError) => void;
   readonly retried: (candidate: Candidate) => void;
   readonly hedged: (candidate: Candidate, outcome: "won" | "lost" | "skipped") => void;
-  readonly hedgeLost: (candidate: Candidate, cost: NanoUsd) => void;
   readonly rescued: (mode: RescueMode, outcome: "completed" | "broken") => void;
 }
 

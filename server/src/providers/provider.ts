@@ -19,6 +19,20 @@ export interface Provider {
   prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
   /** Reads an answer whose status is not 200; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
+  /** What the vendor's headers say is left of its limits; undefined when they say nothing. */
+  readHeadroom?(headers: ResponseHeaders): RateLimitHeadroom | undefined;
+}
+
+export interface RateLimitHeadroom {
+  readonly requests?: LimitHeadroom;
+  readonly tokens?: LimitHeadroom;
+}
+
+export interface LimitHeadroom {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Until the whole limit is there again. */
+  readonly resetMs?: number;
 }
 
 export type Operation = "chat" | "embeddings";

@@ -17,7 +17,6 @@ export const callServices = (
     attemptFailed: () => undefined,
     retried: () => undefined,
     hedged: () => undefined,
-    hedgeLost: () => undefined,
     rescued: () => undefined,
   },
 });

@@ -66,6 +66,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     }),
     database,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
+    fireDrill: simulator.faults,
     clock,
   });
   const app = await buildApp(gateway);

@@ -57,6 +57,7 @@ const REFUSED: Partial<Record<(typeof settings)[number]["name"], string>> = {
   MISTRAL_API_KEY: "ключ",
   OPENAI_BASE_URL: "ftp://x",
   MISTRAL_BASE_URL: "nowhere",
+  BRIKK_ADMIN_TOKEN: "15-characters-x",
   BRIKK_REQUIRE_AUTH: "yes",
   BRIKK_ALLOW_ANONYMOUS: "1",
   BRIKK_DEFAULT_SOFT_CAP_USD: "-5",
@@ -86,7 +87,7 @@ test("all faults are reported at once, each with its variable, and those of secr
       faults.some((fault) => fault.startsWith(name)),
       name,
     );
-  for (const secret of ["with space", "ключ", "hunter2", "token", "too-short"])
+  for (const secret of ["with space", "ключ", "15-characters", "hunter2", "token", "too-short"])
     assert.ok(!faults.join().includes(secret));
   for (const name of ["PORT", "LOG_LEVEL"] as const) {
     assert.match(

@@ -15,7 +15,7 @@ declare module "fastify" {
     admission: Admitted;
   }
   interface FastifyContextConfig {
-    /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed. */
+    /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed, or `admin`. */
     open?: boolean;
   }
 }
@@ -69,7 +69,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   app.decorateRequest("admission", null as unknown as Admitted);
   // Fastify takes a throw or a promise in place of `done`.
   app.addHook("onRequest", (request, reply, done) => {
-    if (request.routeOptions.config.open === true || request.is404) return done();
+    const { open, admin } = request.routeOptions.config;
+    if (open === true || admin === true || request.is404) return done();
     const entering = enter(request, reply);
     if (entering) return entering;
     done();

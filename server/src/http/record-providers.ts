@@ -1,0 +1,52 @@
+import type { Candidate } from "../completion/model-router.ts";
+import type { ProviderHealth, ProviderHealthOptions } from "../completion/provider-health.ts";
+import type { CompletionEvents } from "../completion/run-completion.ts";
+import type { Logger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** What happens with providers on the way of requests, as log lines for whoever is on call and as metrics. */
+export function createProviderRecorder(
+  logger: Logger,
+  metrics: Metrics,
+): Pick<ProviderHealthOptions, "onChange" | "onCooldown"> & { readonly events: CompletionEvents } {
+  return {
+    onChange: (provider, model, { from, to, reason }) => {
+      metrics.circuitBreakerState.set({ provider, model }, STATE_VALUES[to]);
+      metrics.circuitBreakerTransitions.inc({ provider, model, to });
+      logger[to === "open" ? "warn" : "info"]({ provider, model, from, to, reason }, `circuit breaker ${to}`);
+    },
+    onCooldown: (provider, model, ms) => {
+      metrics.providerCooldowns.inc({ provider, model });
+      logger.warn({ provider, model, ms }, "the provider asks to be left alone for a time");
+    },
+    events: {
+      attemptFailed: ({ model }, error) => {
+        metrics.providerFaults.inc({ ...labelsOf(model), fault: error.fault });
+        if (error.fault === "credentials" || error.fault === "quota")
+          logger.error(
+            { ...labelsOf(model), fault: error.fault, provider_status: error.info.status, error },
+            "the provider does not serve this gateway's account; only its operator can mend that",
+          );
+      },
+      retried: ({ model }) => metrics.retries.inc({ provider: model.provider }),
+      hedged: ({ model }, outcome) => metrics.hedges.inc({ ...labelsOf(model), outcome }),
+      rescued: (mode, outcome) => metrics.rescues.inc({ mode, outcome }),
+    },
+  };
+}
+
+const STATE_VALUES = { closed: 0, "half-open": 1, open: 2 } as const;
+
+const labelsOf = ({ provider, id }: Candidate["model"]): { provider: string; model: string } => ({
+  provider,
+  model: id,
+});
+
+/** What is read when somebody looks. */
+export function gaugeProviders(metrics: Metrics, health: ProviderHealth, providers: readonly string[]): void {
+  for (const provider of providers) {
+    const { inFlight, queued } = health.providerReport(provider);
+    metrics.providerInFlight.set({ provider }, inFlight);
+    metrics.providerQueued.set({ provider }, queued);
+  }
+}
