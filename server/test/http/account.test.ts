@@ -123,6 +123,7 @@ test("/keys/me says what the key is and never a secret", async () => {
     rate_limit_per_min: 7,
     tokens_per_min: 5_000,
     max_concurrent_requests: 3,
+    rescue: null,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });

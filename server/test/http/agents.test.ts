@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, beforeEach, test } from "node:test";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 const brikk = await startGateway();
+// What one test broke is not to be kept away from in the next.
+beforeEach(() => void brikk.gateway.health.reset());
 after(() => brikk.close());
 const key = await brikk.createKey();
 

@@ -20,6 +20,7 @@ after(() => brikk.close());
 let targets: readonly TargetReport[] = [];
 const resets: (readonly (string | undefined)[])[] = [];
 const health: ProviderHealth = {
+  ...brikk.gateway.health,
   standingOf: () => assert.fail("only the router asks for it"),
   targets: () => targets,
   providerReport: (provider) =>
