@@ -1,7 +1,7 @@
 import type { JsonDocument } from "../lib/json-document.ts";
 import { SseFramer } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
-import { type Operation, ProviderError } from "../providers/provider.ts";
+import { type Operation, type Provider, ProviderError } from "../providers/provider.ts";
 import type { UpstreamResponse } from "../providers/transport.ts";
 import type { Candidate } from "./model-router.ts";
 import { type MeteredEvent, StreamMeter } from "./stream-meter.ts";
@@ -72,13 +72,13 @@ export async function attempt(
   let streaming = false;
   try {
     const response = await transport.send(
-      provider.prepare(call.operation, call.document, candidate.model.id, call.maxOutputTokens),
+      provider.prepare(call.operation, call.document, candidate.model, call.maxOutputTokens),
       controller.signal,
     );
     if (response.status !== 200)
       throw provider.readFault(response.status, response.headers, await readFaultBody(response));
     if (!call.stream)
-      return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
+      return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider, response);
     const answer = await openStream(response, provider.name, () => signal.removeEventListener("abort", stop));
     streaming = true;
     return answer;
@@ -116,7 +116,12 @@ async function readFaultBody(response: UpstreamResponse): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function readWhole(body: Buffer, operation: Operation, provider: string): WholeAnswer {
+function readWhole(
+  body: Buffer,
+  operation: Operation,
+  { name: provider, readFault }: Provider,
+  { status, headers }: UpstreamResponse,
+): WholeAnswer {
   let value: unknown;
   try {
     value = JSON.parse(body.toString("utf8"));
@@ -125,7 +130,10 @@ function readWhole(body: Buffer, operation: Operation, provider: string): WholeA
   }
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
-  if (!Array.isArray(items) || items.length === 0)
+  const answered = Array.isArray(items) && items.length > 0;
+  if (!answered && typeof answer["error"] === "object" && answer["error"] !== null)
+    throw readFault(status, headers, body);
+  if (!answered)
     throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", {
       provider,
       wireUsage: answer["usage"],

@@ -6,6 +6,8 @@ import { ProviderError, type ResponseHeaders } from "./provider.ts";
  * on as it arrives and the socket is paused when the reader falls behind, so that a slow caller costs bounded memory.
  */
 export interface UpstreamRequest {
+  /** POST when absent. */
+  readonly method?: "GET" | "POST";
   /** Path and query on the provider's origin. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -32,6 +34,8 @@ export interface TransportOptions {
 
 export interface Transport {
   send(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamResponse>;
+  /** Takes nothing new, finishes what is in hand, then closes the connections. */
+  drain(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,7 +56,7 @@ export function createTransport(options: TransportOptions): Transport {
         signal.addEventListener("abort", exchange.stop);
         pool.dispatch(
           {
-            method: "POST",
+            method: request.method ?? "POST",
             path: request.path,
             headers: { ...request.headers, "content-length": String(request.body.length) },
             body: request.body,
@@ -61,6 +65,7 @@ export function createTransport(options: TransportOptions): Transport {
         );
       });
     },
+    drain: () => pool.close(),
     close: () => pool.destroy(),
   };
 }

@@ -4,6 +4,7 @@ import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createMistral } from "../../src/providers/mistral/mistral.ts";
 import type { Operation, ProviderFault, ResponseHeaders } from "../../src/providers/provider.ts";
 
+const PLAIN = { id: "m", reasons: false };
 const provider = createMistral({
   name: "mistral",
   baseUrl: "https://api.mistral.test/v1",
@@ -12,15 +13,15 @@ const provider = createMistral({
   simulated: false,
 });
 const sent = (text: string, operation: Operation = "chat"): string =>
-  provider.prepare(operation, parseJsonDocument(Buffer.from(text)), "m").body.toString("utf8");
+  provider.prepare(operation, parseJsonDocument(Buffer.from(text)), PLAIN).body.toString("utf8");
 const fault = (status: number, body: unknown, headers: ResponseHeaders = {}) =>
   provider.readFault(status, headers, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
 
 test("a request goes to the operation's path with the gateway's own key", () => {
   const document = parseJsonDocument(Buffer.from('{"model":"m"}'));
-  assert.equal(provider.prepare("chat", document, "m").path, "/v1/chat/completions");
-  assert.equal(provider.prepare("embeddings", document, "m").path, "/v1/embeddings");
-  assert.equal(provider.prepare("chat", document, "m").headers["authorization"], "Bearer own");
+  assert.equal(provider.prepare("chat", document, PLAIN).path, "/v1/chat/completions");
+  assert.equal(provider.prepare("embeddings", document, PLAIN).path, "/v1/embeddings");
+  assert.equal(provider.prepare("chat", document, PLAIN).headers["authorization"], "Bearer own");
 });
 
 const mappings: readonly [string, string, string][] = [

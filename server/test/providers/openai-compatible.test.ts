@@ -4,6 +4,7 @@ import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import type { Operation, ProviderFault, ResponseHeaders } from "../../src/providers/provider.ts";
 
+const PLAIN = { id: "m", reasons: false };
 const provider = createOpenAiCompatible({
   name: "acme",
   baseUrl: "https://api.acme.test/v1/",
@@ -12,17 +13,19 @@ const provider = createOpenAiCompatible({
   simulated: false,
 });
 const sent = (text: string, model = "m", operation: Operation = "chat"): string =>
-  provider.prepare(operation, parseJsonDocument(Buffer.from(text)), model).body.toString("utf8");
+  provider
+    .prepare(operation, parseJsonDocument(Buffer.from(text)), { id: model, reasons: false })
+    .body.toString("utf8");
 const fault = (status: number, body: unknown, headers: ResponseHeaders = {}) =>
   provider.readFault(status, headers, Buffer.from(typeof body === "string" ? body : JSON.stringify(body)));
 
 test("a request goes to the operation's path under the base address, with the gateway's own key", () => {
   const document = parseJsonDocument(Buffer.from('{"model":"m"}'));
-  const chat = provider.prepare("chat", document, "m");
+  const chat = provider.prepare("chat", document, PLAIN);
   assert.equal(chat.path, "/v1/chat/completions");
   assert.equal(chat.headers["authorization"], "Bearer sk-own");
   assert.equal(chat.headers["content-type"], "application/json");
-  assert.equal(provider.prepare("embeddings", document, "m").path, "/v1/embeddings");
+  assert.equal(provider.prepare("embeddings", document, PLAIN).path, "/v1/embeddings");
 });
 
 test("a base address without a path puts the operation at the root", () => {
@@ -33,14 +36,14 @@ test("a base address without a path puts the operation at the root", () => {
     defaultModel: "m",
     simulated: true,
   });
-  assert.equal(bare.prepare("chat", parseJsonDocument(Buffer.from("{}")), "m").path, "/chat/completions");
+  assert.equal(bare.prepare("chat", parseJsonDocument(Buffer.from("{}")), PLAIN).path, "/chat/completions");
 });
 
 test("a plain request whose model is named as the provider names it goes out as the very same bytes", () => {
   const text =
     ' {"model" : "m" , "x_unknown": 12345678901234567890, "messages":[{"role":"user","content":"\\u00e9 日"}]}\n';
   const bytes = Buffer.from(text);
-  assert.equal(provider.prepare("chat", parseJsonDocument(bytes), "m").body, bytes);
+  assert.equal(provider.prepare("chat", parseJsonDocument(bytes), PLAIN).body, bytes);
 });
 
 const edits: readonly [string, string, string, Operation, string][] = [
