@@ -24,8 +24,7 @@ import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } =
-    gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes),
     genReqId: requestIdOf,
@@ -64,7 +63,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     router,
     rateLimiter: gateway.rateLimiter,
   });
-  registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
+  registerAgentRoutes(app, { answerCompletion, router, providers });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
@@ -72,7 +71,6 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     database,
     ledger,
     providers,
-    knownProviders,
     rateLimiter: gateway.rateLimiter,
     inFlight,
     startedAtMs: clock.now(),

@@ -9,6 +9,7 @@ import type { Transport } from "../../src/providers/transport.ts";
 
 const noTransport: Transport = {
   send: () => Promise.reject(new Error("a router calls nobody")),
+  drain: () => Promise.resolve(),
   close: () => Promise.resolve(),
 };
 
@@ -22,8 +23,17 @@ function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
       simulated: true,
     }),
     transport: noTransport,
+    maxInFlight: 1,
+    maxQueued: 0,
+    timeoutsOf: () => ({ connectMs: 1, firstTokenMs: 1, thinkingFirstTokenMs: 1, idleMs: 1, attemptMs: 1 }),
   }));
-  return { all, find: (name) => all.find(({ provider }) => provider.name === name), close: () => Promise.resolve() };
+  return {
+    all,
+    known: Object.keys(defaults),
+    find: (name) => all.find(({ provider }) => provider.name === name),
+    replace: () => undefined,
+    close: () => Promise.resolve(),
+  };
 }
 
 const routerOver = (defaults: Readonly<Record<string, string>>, overrides: readonly PriceOverride[] = []) =>

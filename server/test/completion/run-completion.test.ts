@@ -10,6 +10,7 @@ import { BrikkError } from "../../src/errors.ts";
 import { createTokenCounter } from "../../src/ledger/token-count.ts";
 import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
+import type { ConnectedProvider } from "../../src/providers/provider-set.ts";
 import { createTransport } from "../../src/providers/transport.ts";
 import { type Database, StorageUnavailable } from "../../src/storage/database.ts";
 import { createTestClock } from "../lib/test-clock.ts";
@@ -53,7 +54,14 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     defaultModel: "m",
     simulated: true,
   });
-  const candidate: Candidate = { connected: { provider, transport }, model: priced(1n) };
+  const connected: ConnectedProvider = {
+    provider,
+    transport,
+    maxInFlight: 1,
+    maxQueued: 0,
+    timeoutsOf: () => ({ connectMs: 1, firstTokenMs: 1, thinkingFirstTokenMs: 1, idleMs: 1, attemptMs: 1 }),
+  };
+  const candidate: Candidate = { connected, model: priced(1n) };
   const clock = createTestClock();
   const ledger = await openTestLedger(t, database, { clock });
   const tokenCounter = createTokenCounter();

@@ -39,7 +39,6 @@ export function registerHealthRoutes(
     database: Database;
     ledger: Ledger;
     providers: ProviderSet;
-    knownProviders: readonly string[];
     rateLimiter: RateLimiter;
     inFlight: InFlight;
     startedAtMs: number;
@@ -176,7 +175,7 @@ export function registerHealthRoutes(
       },
     },
     async () => ({
-      providers: options.knownProviders.map((name) => {
+      providers: providers.known.map((name) => {
         const provider = providers.find(name)?.provider;
         return {
           name,
