@@ -119,23 +119,26 @@ async function readFaultBody(response: UpstreamResponse): Promise<Buffer> {
 function readWhole(
   body: Buffer,
   operation: Operation,
-  { name: provider, readFault }: Provider,
+  provider: Provider,
   { status, headers }: UpstreamResponse,
 ): WholeAnswer {
   let value: unknown;
   try {
     value = JSON.parse(body.toString("utf8"));
   } catch (cause) {
-    throw new ProviderError("unusable", "The provider answered 200 with a body that is not JSON.", { provider, cause });
+    throw new ProviderError("unusable", "The provider answered 200 with a body that is not JSON.", {
+      provider: provider.name,
+      cause,
+    });
   }
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
   const answered = Array.isArray(items) && items.length > 0;
   if (!answered && typeof answer["error"] === "object" && answer["error"] !== null)
-    throw readFault(status, headers, body);
+    throw provider.readFault(status, headers, body);
   if (!answered)
     throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", {
-      provider,
+      provider: provider.name,
       wireUsage: answer["usage"],
     });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };

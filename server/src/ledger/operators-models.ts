@@ -8,7 +8,7 @@ export function operatorsModels(
   now: number,
 ): Pick<ModelCatalogueOptions, "overrides" | "traits"> {
   const asOf = new Date(now).toISOString().slice(0, 10);
-  const models = providers.flatMap(({ name: provider, models }) => models.map((model) => ({ provider, model })));
+  const models = providers.flatMap(({ name: provider, models: own }) => own.map((model) => ({ provider, model })));
   return {
     overrides: [
       ...prices.map((price) => ({ ...priceOf(price.provider, price.model, price), source: "operator", asOf })),

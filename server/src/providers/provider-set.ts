@@ -68,7 +68,9 @@ export function connectProviders(
   // A request that was routed before may ask for as long as it may live at all.
   const retire = (transport: Transport): void => {
     const timer = setTimeout(() => {
-      void transport.drain().then(() => retiring.delete(transport));
+      const gone = (): boolean => retiring.delete(transport);
+      // A drain that `close` overtakes is over, too.
+      void transport.drain().then(gone, gone);
     }, config.requestTimeoutMs);
     timer.unref();
     retiring.set(transport, timer);
