@@ -29,8 +29,7 @@ import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } =
-    gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes),
     genReqId: requestIdOf,
@@ -75,7 +74,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     router,
     rateLimiter: gateway.rateLimiter,
   });
-  registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
+  registerAgentRoutes(app, { answerCompletion, router, providers });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
@@ -87,10 +86,10 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     inFlight,
     startedAtMs: clock.now(),
   });
-  registerProviderHealthRoutes(app, { providers, knownProviders, health: gateway.health, clock });
-  registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, knownProviders));
+  registerProviderHealthRoutes(app, { providers, health: gateway.health, clock });
+  registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, providers.known));
   if (config.adminToken !== undefined) {
-    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, knownProviders, clock, logger });
+    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
     registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
   }
   await registerDocs(app);

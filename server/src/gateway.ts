@@ -8,12 +8,13 @@ import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
-import type { Config, PolicyConfig, PriceSetting } from "./config.ts";
+import type { Config, PolicyConfig } from "./config.ts";
 import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createProviderRecorder } from "./http/record-providers.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
-import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
+import { buildModelCatalogue, type ModelCatalogue } from "./ledger/model-catalogue.ts";
+import { operatorsModels } from "./ledger/operators-models.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
 import { startRetention } from "./ledger/retention.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
@@ -38,20 +39,23 @@ export interface Gateway {
   readonly authenticate: Authenticate;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
-  readonly knownProviders: readonly string[];
   readonly router: ModelRouter;
   readonly health: ProviderHealth;
   readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
   readonly completionEvents: CompletionEvents;
   readonly catalogue: () => ModelCatalogue;
+  readonly policies: () => readonly PolicyConfig[];
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
   readonly fireDrill: FireDrill | undefined;
-  /** Takes new prices from a config file; what was asked before keeps the old ones. */
-  replacePrices(prices: readonly PriceSetting[]): void;
+  /** Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old ones. */
+  replaceConfigFile(config: FromConfigFile, simulated: SimulatedAddresses | undefined): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
   close(): Promise<void>;
 }
+
+/** What a config file has a say in. */
+export type FromConfigFile = Pick<Config, "providers" | "policies" | "prices">;
 
 export interface GatewayOptions {
   readonly config: Config;
@@ -80,7 +84,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   });
   await keyRing.start();
 
-  let catalogue = catalogueWith(config.prices, clock);
+  let catalogue = catalogueWith(config, clock);
+  let { policies } = config;
   const providers = connectProviders(config, options.simulated);
   const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
   const ledger = await openLedger({
@@ -151,12 +156,12 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     }),
     rateLimiter,
     providers,
-    knownProviders: config.providers.map(({ name }) => name),
     router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
     health,
     hedgeOf: createHedgePlans(),
     completionEvents: providerRecorder.events,
     catalogue: () => catalogue,
+    policies: () => policies,
     tokenCounter,
     inFlight: createInFlight({
       most: config.maxInFlight,
@@ -166,8 +171,11 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
     }),
     fireDrill: options.fireDrill,
-    replacePrices: (prices) => {
-      catalogue = catalogueWith(prices, clock);
+    replaceConfigFile: (next, simulated) => {
+      // First what may throw.
+      catalogue = catalogueWith(next, clock);
+      providers.replace(next.providers, simulated);
+      policies = next.policies;
     },
     close: async () => {
       loopDelay.stop();
@@ -205,20 +213,5 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
   });
 }
 
-const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue =>
-  buildModelCatalogue({ overrides: prices.map((price) => overrideOf(price, clock)), now: () => clock.now() });
-
-const overrideOf = (price: PriceSetting, clock: Clock): PriceOverride => ({
-  provider: price.provider,
-  model: price.model,
-  inputUsdPerMillion: price.input_usd_per_million,
-  ...(price.cached_input_usd_per_million !== undefined && {
-    cachedInputUsdPerMillion: price.cached_input_usd_per_million,
-  }),
-  ...(price.output_usd_per_million !== undefined && { outputUsdPerMillion: price.output_usd_per_million }),
-  ...(price.kind !== undefined && { kind: price.kind }),
-  ...(price.context_tokens !== undefined && { contextTokens: price.context_tokens }),
-  ...(price.max_output_tokens !== undefined && { maxOutputTokens: price.max_output_tokens }),
-  source: "operator",
-  asOf: new Date(clock.now()).toISOString().slice(0, 10),
-});
+const catalogueWith = (config: FromConfigFile, clock: Clock): ModelCatalogue =>
+  buildModelCatalogue({ ...operatorsModels(config, clock.now()), now: () => clock.now() });

@@ -1,7 +1,7 @@
 import type { JsonDocument } from "../lib/json-document.ts";
 import { SseFramer } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
-import { type Operation, ProviderError, type ResponseHeaders } from "../providers/provider.ts";
+import { type Operation, type Provider, ProviderError, type ResponseHeaders } from "../providers/provider.ts";
 import type { UpstreamResponse } from "../providers/transport.ts";
 import { AttemptTimer } from "./attempt-timer.ts";
 import type { Candidate } from "./model-router.ts";
@@ -68,14 +68,14 @@ export async function attempt(
   let streaming = false;
   try {
     const response = await transport.send(
-      provider.prepare(call.operation, call.document, candidate.model.id, call.maxOutputTokens),
+      provider.prepare(call.operation, call.document, candidate.model, call.maxOutputTokens),
       controller.signal,
     );
     heard(response.headers);
     if (response.status !== 200)
       throw provider.readFault(response.status, response.headers, await readFaultBody(response));
     if (!call.stream)
-      return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider.name);
+      return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider, response);
     const answer = await openStream(response, provider.name, timer, ended);
     timer.restart({ fault: "idle-timeout", ms: timeouts.idleMs });
     streaming = true;
@@ -113,18 +113,29 @@ async function readFaultBody(response: UpstreamResponse): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function readWhole(body: Buffer, operation: Operation, provider: string): WholeAnswer {
+function readWhole(
+  body: Buffer,
+  operation: Operation,
+  provider: Provider,
+  { status, headers }: UpstreamResponse,
+): WholeAnswer {
   let value: unknown;
   try {
     value = JSON.parse(body.toString("utf8"));
   } catch (cause) {
-    throw new ProviderError("unusable", "The provider answered 200 with a body that is not JSON.", { provider, cause });
+    throw new ProviderError("unusable", "The provider answered 200 with a body that is not JSON.", {
+      provider: provider.name,
+      cause,
+    });
   }
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
-  if (!Array.isArray(items) || items.length === 0)
+  const answered = Array.isArray(items) && items.length > 0;
+  if (!answered && typeof answer["error"] === "object" && answer["error"] !== null)
+    throw provider.readFault(status, headers, body);
+  if (!answered)
     throw new ProviderError("unusable", "The provider answered 200 with a body that holds no answer.", {
-      provider,
+      provider: provider.name,
       wireUsage: answer["usage"],
     });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };

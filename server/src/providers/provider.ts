@@ -13,25 +13,43 @@ export interface Provider {
   /** Serves /agents and the router. */
   readonly defaultModel: string;
   readonly baseUrl: string;
-  /** How an answer that was begun elsewhere is gone on with: from a prefix of its own, or by being told to. */
+  /** How an answer that was begun elsewhere is continued here: the beginning as the answer's prefix, or in words. */
   readonly continuation: "prefix" | "instruct";
-  /** With a limit, no answer may be longer, whatever the document says. */
-  prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
-  /** Reads an answer whose status is not 200; survives any body. */
+  /**
+   * The request in this provider's form: what it calls otherwise is renamed, what changes nothing in the answer and would be
+   * refused is taken out, and all else stays. With a limit, no answer may be longer, whatever the document says.
+   */
+  prepare(operation: Operation, document: JsonDocument, model: TargetModel, maxOutputTokens?: number): UpstreamRequest;
+  /**
+   * Why this wire form cannot carry the request, such as "Mistral has no logit_bias"; undefined when it can. Only what would
+   * change the answer counts. Such a request is for other candidates; asked all the same, the vendor will say so itself.
+   */
+  unfit(operation: Operation, document: JsonDocument): string | undefined;
+  /** A request that costs nothing and shows whether the provider answers and takes our credentials: the list of models. */
+  probe(): UpstreamRequest;
+  /** Reads an answer whose status is not 200, or that holds an error in an answer's place all the same; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
-  /** What the vendor's headers say is left of its limits; undefined when they say nothing. */
-  readHeadroom?(headers: ResponseHeaders): RateLimitHeadroom | undefined;
+  /** What is left of the account's rate limits, by the headers of any answer; undefined when they do not say. */
+  readHeadroom(headers: ResponseHeaders): RateLimitHeadroom | undefined;
+}
+
+/** What an adapter must know of the model that is asked. */
+export interface TargetModel {
+  /** The vendor's name for it. */
+  readonly id: string;
+  /** It thinks before it speaks. */
+  readonly reasons: boolean;
 }
 
 export interface RateLimitHeadroom {
-  readonly requests?: LimitHeadroom;
-  readonly tokens?: LimitHeadroom;
+  readonly requests?: Headroom;
+  readonly tokens?: Headroom;
 }
 
-export interface LimitHeadroom {
+export interface Headroom {
   readonly limit: number;
   readonly remaining: number;
-  /** Until the whole limit is there again. */
+  /** Until the limit is whole again; absent when the vendor does not say. */
   readonly resetMs?: number;
 }
 

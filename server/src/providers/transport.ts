@@ -30,6 +30,8 @@ export interface TransportOptions {
 
 export interface Transport {
   send(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamResponse>;
+  /** Takes nothing new, finishes what is in hand, then closes the connections. */
+  drain(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -63,6 +65,7 @@ export function createTransport(options: TransportOptions): Transport {
         );
       });
     },
+    drain: () => pool.close(),
     close: () => pool.destroy(),
   };
 }

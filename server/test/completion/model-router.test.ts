@@ -10,6 +10,7 @@ import type { Transport } from "../../src/providers/transport.ts";
 
 const noTransport: Transport = {
   send: () => Promise.reject(new Error("a router calls nobody")),
+  drain: () => Promise.resolve(),
   close: () => Promise.resolve(),
 };
 
@@ -26,7 +27,13 @@ function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
       noTransport,
     ),
   );
-  return { all, find: (name) => all.find(({ provider }) => provider.name === name), close: () => Promise.resolve() };
+  return {
+    all,
+    known: Object.keys(defaults),
+    replace: () => undefined,
+    find: (name) => all.find(({ provider }) => provider.name === name),
+    close: () => Promise.resolve(),
+  };
 }
 
 const routerOver = (defaults: Readonly<Record<string, string>>, overrides: readonly PriceOverride[] = []) =>

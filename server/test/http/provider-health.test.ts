@@ -52,8 +52,12 @@ const all = [{ ...openai, provider: { ...openai.provider, readHeadroom } }, ...o
 const app = await buildApp({
   ...brikk.gateway,
   health,
-  knownProviders: [...brikk.gateway.knownProviders, "spare"],
-  providers: { ...brikk.gateway.providers, all, find: (name) => all.find(({ provider }) => provider.name === name) },
+  providers: {
+    ...brikk.gateway.providers,
+    known: [...brikk.gateway.providers.known, "spare"],
+    all,
+    find: (name) => all.find(({ provider }) => provider.name === name),
+  },
 });
 const url = await app.listen({ host: "127.0.0.1", port: 0 });
 after(() => app.close());

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { ProviderHealth } from "../../completion/provider-health.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
+import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import type { App } from "../app-type.ts";
 import { noteAdminAct } from "../note-admin-act.ts";
@@ -11,9 +12,9 @@ import { adminRefusals, bodyRefusals, refusals } from "../schemas/error.ts";
 /** For who knows that a provider is well again before its breaker does. */
 export function registerAdminCircuitBreakerRoutes(
   app: App,
-  options: { health: ProviderHealth; knownProviders: readonly string[]; clock: Clock; logger: Logger },
+  options: { health: ProviderHealth; providers: ProviderSet; clock: Clock; logger: Logger },
 ): void {
-  const { health, knownProviders, clock, logger } = options;
+  const { health, providers, clock, logger } = options;
   app.post(
     "/admin/circuit-breakers/reset",
     {
@@ -51,10 +52,10 @@ export function registerAdminCircuitBreakerRoutes(
     },
     (request) => {
       const { provider, model } = request.body ?? {};
-      if (provider !== undefined && !knownProviders.includes(provider))
+      if (provider !== undefined && !providers.known.includes(provider))
         throw new BrikkError(
           "invalid_request",
-          `There is no provider ${provider}; there are ${knownProviders.join(", ")}.`,
+          `There is no provider ${provider}; there are ${providers.known.join(", ")}.`,
           {
             param: "provider",
           },

@@ -66,10 +66,9 @@ export function registerAgentRoutes(
     answerCompletion: AnswerCompletion;
     router: ModelRouter;
     providers: ProviderSet;
-    knownProviders: readonly string[];
   },
 ): void {
-  const { answerCompletion, router, providers, knownProviders } = options;
+  const { answerCompletion, router, providers } = options;
 
   app.post(
     "/agents/route/chat",
@@ -138,8 +137,8 @@ export function registerAgentRoutes(
           agent: z
             .string()
             .max(64)
-            .describe(`One of ${knownProviders.join(", ")}.`)
-            .meta({ example: knownProviders[0] }),
+            .describe(`One of ${providers.known.join(", ")}.`)
+            .meta({ example: providers.known[0] }),
         }),
         body: agentMessage.meta({ id: "AgentMessage", example: { message: "Why is the sky blue?", language: "en" } }),
         response: {
@@ -150,10 +149,10 @@ export function registerAgentRoutes(
     },
     async (request, reply) => {
       const { agent } = request.params;
-      if (!knownProviders.includes(agent))
+      if (!providers.known.includes(agent))
         throw new BrikkError(
           "not_found",
-          `There is no agent "${agent.slice(0, 64)}"; there are ${[...knownProviders, "route"].join(", ")}.`,
+          `There is no agent "${agent.slice(0, 64)}"; there are ${[...providers.known, "route"].join(", ")}.`,
         );
       const connected = providers.find(agent);
       if (!connected)

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ProviderHealth } from "../../completion/provider-health.ts";
 import type { Clock } from "../../lib/clock.ts";
-import type { LimitHeadroom } from "../../providers/provider.ts";
+import type { Headroom } from "../../providers/provider.ts";
 import type { ConnectedProvider, ProviderSet } from "../../providers/provider-set.ts";
 import type { App } from "../app-type.ts";
 import { providerStatuses, providerStatusOf } from "../provider-status.ts";
@@ -90,7 +90,7 @@ const exampleProvider: z.infer<typeof providerStanding> = {
 /** How the providers fare. Open, as what it says names no key, no caller and no address with a path. */
 export function registerProviderHealthRoutes(
   app: App,
-  options: { providers: ProviderSet; knownProviders: readonly string[]; health: ProviderHealth; clock: Clock },
+  options: { providers: ProviderSet; health: ProviderHealth; clock: Clock },
 ): void {
   const { providers, health, clock } = options;
 
@@ -114,7 +114,7 @@ export function registerProviderHealthRoutes(
         },
       },
     },
-    async () => ({ providers: options.knownProviders.map((name) => standingOf(name, providers.find(name))) }),
+    async () => ({ providers: providers.known.map((name) => standingOf(name, providers.find(name))) }),
   );
 
   app.get(
@@ -178,7 +178,7 @@ export function registerProviderHealthRoutes(
   }
 }
 
-const shownHeadroom = (headroom: LimitHeadroom | undefined): z.infer<typeof limitHeadroom> =>
+const shownHeadroom = (headroom: Headroom | undefined): z.infer<typeof limitHeadroom> =>
   headroom === undefined
     ? null
     : {
