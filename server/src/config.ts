@@ -36,6 +36,7 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
   readonly prices: readonly PriceSetting[];
+  readonly policies: readonly PolicyConfig[];
 }
 
 export interface ProviderConfig {
@@ -44,6 +45,27 @@ export interface ProviderConfig {
   readonly apiKey: string | undefined;
   readonly baseUrl: string;
   readonly defaultModel: string;
+}
+
+/** How the router chooses among models, by a name that callers may ask for as `brikk/NAME`. */
+export interface PolicyConfig {
+  /** "auto", "cheap", "quality" and "balanced" replace the built-in ones. */
+  readonly name: string;
+  readonly candidates: readonly { readonly model: string; readonly weight: number }[];
+  readonly strategy: "order" | "weighted" | "lowest_cost" | "lowest_latency";
+  /** Decimals. */
+  readonly maxPrice?: {
+    readonly inputUsdPerMillion?: string | undefined;
+    readonly outputUsdPerMillion?: string | undefined;
+  };
+  /** Models that a caller may name and that this policy may answer with its candidates. */
+  readonly appliesTo: readonly string[];
+  readonly hedge?: {
+    /** Undefined: the candidate's own p95. */
+    readonly afterMs: number | undefined;
+    /** Share, 0 to 1. */
+    readonly maxExtraSpend: number;
+  };
 }
 
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
@@ -350,6 +372,7 @@ export function loadConfig(environment: Environment): Config {
       tokensPerSecond: wholeNumber("SIMULATOR_TOKENS_PER_SECOND", 0, 1_000_000),
     },
     prices,
+    policies: [],
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);

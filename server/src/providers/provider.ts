@@ -15,6 +15,8 @@ export interface Provider {
   readonly baseUrl: string;
   /** With a limit, no answer may be longer, whatever the document says. */
   prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
+  /** Why this wire form cannot carry what the document asks for; undefined when it can. */
+  unfit?(operation: Operation, document: JsonDocument): string | undefined;
   /** Reads an answer whose status is not 200; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
 }
