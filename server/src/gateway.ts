@@ -5,6 +5,7 @@ import { createKeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
+import type { TargetStanding } from "./completion/provider-health.ts";
 import type { Config, PriceSetting } from "./config.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
@@ -137,7 +138,14 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     rateLimiter,
     providers,
     knownProviders: config.providers.map(({ name }) => name),
-    router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
+    router: createModelRouter({
+      providers,
+      catalogue: () => catalogue,
+      languages: languagePreferences,
+      policies: () => config.policies,
+      standingOf: () => ALL_WELL,
+      random: Math.random,
+    }),
     catalogue: () => catalogue,
     tokenCounter,
     inFlight: createInFlight((count) => metrics.inFlight.set(count)),
@@ -154,6 +162,14 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     },
   };
 }
+
+const ALL_WELL: TargetStanding = {
+  state: "closed",
+  availableInMs: 0,
+  errorRate: undefined,
+  firstTokenP50Ms: undefined,
+  firstTokenP95Ms: undefined,
+};
 
 async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
   const settings = {

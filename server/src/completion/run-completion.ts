@@ -66,7 +66,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     ending =
       answer.kind === "whole"
         ? { outcome: "completed", answer }
-        : await relayStream(call, answer, headOf(progress, progress.candidate!));
+        : await relayStream(call, answer, headOf(progress, route, progress.candidate!));
   } catch (error) {
     ending = callerLeft(call.signal)
       ? { outcome: "cancelled" }
@@ -147,6 +147,7 @@ export interface CompletionSink {
 
 export interface AnswerHead {
   readonly candidate: Candidate;
+  readonly route: Route;
   readonly fallback: boolean;
   readonly clampedMaxTokens: number | undefined;
   readonly timeToFirstTokenMs: number;
@@ -318,8 +319,9 @@ function finish(
   }
 }
 
-const headOf = (progress: Progress, candidate: Candidate): AnswerHead => ({
+const headOf = (progress: Progress, route: Route, candidate: Candidate): AnswerHead => ({
   candidate,
+  route,
   fallback: progress.fallback,
   clampedMaxTokens: progress.maxOutputTokens,
   timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,

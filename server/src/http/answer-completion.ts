@@ -43,10 +43,11 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
           ...timingHeader({ "first-token": head.timeToFirstTokenMs }),
         })),
       });
-      const { candidate, fallback, clampedMaxTokens, receipt, durationMs, timeToFirstTokenMs } = completed.report;
+      const { candidate, route, fallback, clampedMaxTokens, receipt, durationMs, timeToFirstTokenMs } =
+        completed.report;
       if (candidate && !reply.raw.headersSent) {
         reply.headers({
-          ...servedHeaders({ candidate, fallback, clampedMaxTokens }),
+          ...servedHeaders({ candidate, route, fallback, clampedMaxTokens }),
           ...standingHeaders(receipt.standing),
           "x-brikk-cost-usd": formatUsd(receipt.cost),
           ...timingHeader({ provider: timeToFirstTokenMs, total: durationMs }),
