@@ -51,21 +51,26 @@ export interface ProviderConfig {
 export interface PolicyConfig {
   /** "auto", "cheap", "quality" and "balanced" replace the built-in ones. */
   readonly name: string;
-  readonly candidates: readonly { readonly model: string; readonly weight: number }[];
+  readonly candidates: readonly {
+    /** "provider/model", or a model's name. */
+    readonly model: string;
+    readonly weight: number;
+  }[];
   readonly strategy: "order" | "weighted" | "lowest_cost" | "lowest_latency";
   /** Decimals. */
-  readonly maxPrice?: {
-    readonly inputUsdPerMillion?: string | undefined;
-    readonly outputUsdPerMillion?: string | undefined;
-  };
+  readonly maxPrice:
+    | { readonly inputUsdPerMillion: string | undefined; readonly outputUsdPerMillion: string | undefined }
+    | undefined;
   /** Models that a caller may name and that this policy may answer with its candidates. */
   readonly appliesTo: readonly string[];
-  readonly hedge?: {
-    /** Undefined: the candidate's own p95. */
-    readonly afterMs: number | undefined;
-    /** Share, 0 to 1. */
-    readonly maxExtraSpend: number;
-  };
+  readonly hedge:
+    | {
+        /** Undefined: the candidate's own 95th percentile. */
+        readonly afterMs: number | undefined;
+        /** The share of what is spent anyway that hedging may add, 0 to 1. */
+        readonly maxExtraSpend: number;
+      }
+    | undefined;
 }
 
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";

@@ -215,9 +215,9 @@ test("a policy's candidate that has no price or no provider is left out with the
 });
 
 test("what is dearer than a policy allows is left out with the figures, also when nobody is left", () => {
-  const maxPrice = { inputUsdPerMillion: "1", outputUsdPerMillion: "2.5" };
+  const limits = { maxInputPrice: "1", maxOutputPrice: "2.5" };
   const route = routerOver(both, {
-    policies: [policyOf({ name: "thrifty", models: ["gpt-4o", "gpt-4o-mini"], maxPrice })],
+    policies: [policyOf({ name: "thrifty", models: ["gpt-4o", "gpt-4o-mini"], ...limits })],
   }).byName(["brikk/thrifty"]);
   assert.deepEqual(named(route), ["openai/gpt-4o-mini"]);
   assert.deepEqual(route.excluded, [
@@ -230,7 +230,7 @@ test("what is dearer than a policy allows is left out with the figures, also whe
   ]);
   assert.throws(
     () =>
-      routerOver(both, { policies: [policyOf({ name: "thrifty", models: ["gpt-4o"], maxPrice })] }).byName([
+      routerOver(both, { policies: [policyOf({ name: "thrifty", models: ["gpt-4o"], ...limits })] }).byName([
         "brikk/thrifty",
       ]),
     (error) => coded("no_provider_available")(error) && /2\.5 USD per million/.test((error as BrikkError).message),

@@ -5,7 +5,6 @@ import { unfitness } from "../../src/completion/candidate-fitness.ts";
 import { expectedCost } from "../../src/completion/expected-cost.ts";
 import type { Contender, Preference, Wish } from "../../src/completion/wish.ts";
 import { rankCandidates, type Ranking, type Reasoned } from "../../src/completion/rank-candidates.ts";
-import type { PolicyConfig } from "../../src/config.ts";
 import { contenderOf, factsOf, policyOf } from "./routing-fixture.ts";
 
 const LANGUAGES = { es: "beta", ja: "alpha" };
@@ -16,7 +15,7 @@ const preferring = (preference: Preference, more: { language?: string; provider?
   language: more.language,
   provider: more.provider,
 });
-const following = (policy: Partial<PolicyConfig>): Wish => ({
+const following = (policy: Omit<Parameters<typeof policyOf>[0], "name">): Wish => ({
   kind: "policy",
   policy: policyOf({ name: "p", ...policy }),
   insteadOf: undefined,
@@ -83,9 +82,7 @@ const anyWish: fc.Arbitrary<Wish> = fc.oneof(
       ),
       limit: fc.option(price, { nil: undefined }),
     })
-    .map(({ strategy, limit }) =>
-      following({ strategy, ...(limit !== undefined && { maxPrice: { inputUsdPerMillion: limit } }) }),
-    ),
+    .map(({ strategy, limit }) => following({ strategy, ...(limit !== undefined && { maxInputPrice: limit }) })),
 );
 const anyBody = fc.constantFrom<object>({}, { max_tokens: 5_000 }, { max_tokens: 100_000, n: 3 }, PICTURE);
 const numbers = fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), {

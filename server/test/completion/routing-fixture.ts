@@ -8,7 +8,6 @@ import type { CatalogueModel } from "../../src/ledger/model-catalogue.ts";
 import { completeRates, parseUsdPerMillion } from "../../src/ledger/rates.ts";
 import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { ZERO_USD } from "../../src/lib/money.ts";
-import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import type { Operation, Provider } from "../../src/providers/provider.ts";
 import type { ConnectedProvider } from "../../src/providers/provider-set.ts";
 
@@ -20,28 +19,21 @@ export const ALL_WELL: TargetStanding = {
   firstTokenP95Ms: undefined,
 };
 
-/** A provider that nobody calls. */
+/** What a router reads of a provider, which it never calls. */
 export function connectedProvider(
   name: string,
-  { defaultModel = "m", ...more }: { readonly defaultModel?: string; readonly unfit?: Provider["unfit"] } = {},
+  { defaultModel = "m", unfit = () => undefined }: { readonly defaultModel?: string; readonly unfit?: Unfit } = {},
 ): ConnectedProvider {
-  const provider = createOpenAiCompatible({
-    name,
-    defaultModel,
-    baseUrl: "http://127.0.0.1:1/v1",
-    apiKey: "none",
-    simulated: true,
-  });
-  return {
-    provider: { ...provider, ...(more.unfit && { unfit: more.unfit }) },
-    transport: { send: () => Promise.reject(new Error("a router calls nobody")), close: () => Promise.resolve() },
-  };
+  const provider: Partial<Provider> = { name, defaultModel, simulated: true, unfit };
+  return { provider: provider as Provider } as ConnectedProvider;
 }
+
+type Unfit = NonNullable<Provider["unfit"]>;
 
 /** The router's own body, with more or other members. */
 export const chatRequest = (body: object = {}): CompletionRequest => requestOf("chat", body);
 
-export function requestOf(operation: Operation, body: object = {}): CompletionRequest {
+function requestOf(operation: Operation, body: object = {}): CompletionRequest {
   const base = { model: "m", messages: [{ role: "user", content: "Why is the sky blue?" }] };
   return readCompletionRequest(operation, parseJsonDocument(Buffer.from(JSON.stringify({ ...base, ...body }))));
 }
@@ -53,14 +45,11 @@ export interface ModelTraits extends Partial<Omit<CatalogueModel, "rates" | "id"
   /** USD per million tokens. */
   readonly input?: string;
   readonly output?: string;
-  readonly unfit?: Provider["unfit"];
+  readonly unfit?: Unfit;
 }
 
 /** "provider/model" with what matters of it; else a chat model of the second tier at 1 and 2 USD. */
-export function candidateOf(
-  name: string,
-  { input = "1", output = "2", unfit, ...traits }: ModelTraits = {},
-): Candidate {
+function candidateOf(name: string, { input = "1", output = "2", unfit, ...traits }: ModelTraits = {}): Candidate {
   const [provider = "", id = ""] = name.split("/");
   return {
     connected: connectedProvider(provider, unfit ? { unfit } : {}),
@@ -92,13 +81,23 @@ export const contenderOf = (
   weight = 1,
 ): Contender => ({ candidate: candidateOf(name, traits), standing: { ...ALL_WELL, ...standing }, weight, place: 1 });
 
-export const policyOf = ({
-  models = [],
-  ...policy
-}: Partial<PolicyConfig> & { readonly name: string; readonly models?: readonly string[] }): PolicyConfig => ({
+interface PolicyTraits extends Partial<Omit<PolicyConfig, "maxPrice">> {
+  readonly name: string;
+  /** Each with the weight of 1. */
+  readonly models?: readonly string[];
+  readonly maxInputPrice?: string;
+  readonly maxOutputPrice?: string;
+}
+
+export const policyOf = ({ models = [], maxInputPrice, maxOutputPrice, ...policy }: PolicyTraits): PolicyConfig => ({
   candidates: models.map((model) => ({ model, weight: 1 })),
   strategy: "order",
   appliesTo: [],
+  maxPrice:
+    maxInputPrice === undefined && maxOutputPrice === undefined
+      ? undefined
+      : { inputUsdPerMillion: maxInputPrice, outputUsdPerMillion: maxOutputPrice },
+  hedge: undefined,
   ...policy,
 });
 

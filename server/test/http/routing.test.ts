@@ -25,7 +25,7 @@ const brikk = await startGateway({
     policyOf({
       name: "thrifty",
       models: ["openai/gpt-4o", "nowhere/big-model"],
-      maxPrice: { inputUsdPerMillion: "0.5" },
+      maxInputPrice: "0.5",
     }),
   ],
 });
