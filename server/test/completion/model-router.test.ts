@@ -8,9 +8,11 @@ import { buildModelCatalogue, type PriceOverride } from "../../src/ledger/model-
 import type { ProviderSet } from "../../src/providers/provider-set.ts";
 import { ALL_WELL, chatRequest, connectedProvider, named, policyOf } from "./routing-fixture.ts";
 
+/** What a router reads of them. */
 function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
   const all = Object.entries(defaults).map(([name, defaultModel]) => connectedProvider(name, { defaultModel }));
-  return { all, find: (name) => all.find(({ provider }) => provider.name === name), close: () => Promise.resolve() };
+  const set: Partial<ProviderSet> = { all, find: (name) => all.find(({ provider }) => provider.name === name) };
+  return set as ProviderSet;
 }
 
 interface RouterParts {
