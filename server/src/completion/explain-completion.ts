@@ -13,7 +13,9 @@ import type { CompletionServices } from "./run-completion.ts";
 export interface Explanation {
   readonly budgets: readonly BudgetStanding[];
   /** Undefined when the request is refused before anybody could be chosen. */
-  readonly route: { readonly reason: string; readonly candidates: readonly CandidateCost[] } | undefined;
+  readonly route:
+    | (Pick<Route, "reason" | "excluded" | "policy"> & { readonly candidates: readonly CandidateCost[] })
+    | undefined;
   readonly worstCase: NanoUsd | undefined;
   readonly clampedMaxTokens: number | undefined;
   readonly refusal: BrikkError | undefined;
@@ -21,6 +23,8 @@ export interface Explanation {
 
 export interface CandidateCost {
   readonly candidate: Candidate;
+  /** Why it stands where it stands. */
+  readonly reason: string;
   readonly worstCase: NanoUsd;
 }
 
@@ -53,8 +57,11 @@ export async function explainCompletion(
     budgets: preview.budgets,
     route: {
       reason: route.reason,
-      candidates: route.candidates.map((candidate) => ({
+      excluded: route.excluded,
+      policy: route.policy,
+      candidates: route.candidates.map((candidate, index) => ({
         candidate,
+        reason: route.reasons[index]!,
         worstCase: mostOf([candidate.model], spending.bound),
       })),
     },

@@ -28,6 +28,8 @@ import { scratchDatabase } from "../storage/scratch.ts";
 
 const unused = (): never => assert.fail("Nothing is to be streamed.");
 
+const UNRANKED = { reason: "test", reasons: [], excluded: [], policy: undefined };
+
 /** The completion path over a database and a provider that keeps what it is asked and is always overloaded, unless it has answers. */
 async function completionPath(t: TestContext, database: Database, answers: readonly object[] = []) {
   const asked: Record<string, unknown>[] = [];
@@ -76,7 +78,7 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     requestId: "r",
     traceId: "t",
     request: readCompletionRequest("chat", document),
-    chooseRoute: () => ({ candidates: [candidate], reason: "test" }),
+    chooseRoute: () => ({ candidates: [candidate], ...UNRANKED }),
     sink: { opened: () => undefined, started: false, start: unused, write: unused, end: unused, fail: unused },
     rescue: undefined,
     signal: new AbortController().signal,
@@ -145,7 +147,7 @@ test("a shortened answer is asked of no candidate at more than it can write", as
   })) as [Candidate, Candidate];
   const document = parseJsonDocument(Buffer.from('{"model":"m","messages":[{"role":"user","content":"Hi"}]}'));
   const request = readCompletionRequest("chat", document);
-  const chooseRoute = () => ({ candidates: [longer, shorter] as const, reason: "test" });
+  const chooseRoute = () => ({ candidates: [longer, shorter] as const, ...UNRANKED });
   await assert.rejects(
     runCompletion(services, call({ key: newKey(1_000n), request, chooseRoute })),
     coded("provider_error"),
@@ -165,7 +167,7 @@ test("an answer that was of no use is paid for beside the one of whoever served 
   const { database } = await scratchDatabase(t);
   const { services, call, candidate, asked } = await completionPath(t, database, [USELESS, WHOLE]);
   const dearer: Candidate = { ...candidate, model: priced(3n) };
-  const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], reason: "test" }) });
+  const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], ...UNRANKED }) });
   const { report } = await runCompletion(services, request);
   assert.equal(asked.length, 2);
   assert.deepEqual([report!.receipt.cost, report!.fallback], [3n * 150n + 140n, true]);
@@ -190,7 +192,7 @@ test("where the budget does not pay for a second answer nobody else is asked, an
   const once = 200n;
   const request = call({
     key: newKey(once),
-    chooseRoute: () => ({ candidates: [candidate, candidate, { ...candidate }], reason: "test" }),
+    chooseRoute: () => ({ candidates: [candidate, candidate, { ...candidate }], ...UNRANKED }),
   });
   await assert.rejects(runCompletion(services, request), coded("provider_error"));
   assert.equal(asked.length, 1);
@@ -204,7 +206,7 @@ test("a caller who leaves between two attempts pays for the first one once, and 
   const { services, call, candidate, asked } = await completionPath(t, database, [{ choices: [] }, WHOLE]);
   const leaving = new AbortController();
   const request = call({
-    chooseRoute: () => ({ candidates: [candidate, { ...candidate }], reason: "test" }),
+    chooseRoute: () => ({ candidates: [candidate, { ...candidate }], ...UNRANKED }),
     signal: leaving.signal,
   });
   const { tokenCounter } = services;

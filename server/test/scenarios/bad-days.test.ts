@@ -87,7 +87,7 @@ test("with 30 % of both providers' answers failing at random 99 % of 2,000 reque
   assert.equal(sums!["completed"], BigInt(2_000 - failures.length));
   assert.ok((sums!["most"] as bigint) <= 5n);
   // 1 / 0.7 is what it takes without any waste.
-  assert.ok((sums!["attempts"] as bigint) <= 3_200n, `${sums!["attempts"]} attempts`);
+  assert.ok((sums!["attempts"] as bigint) <= 3_200n, `${String(sums!["attempts"])} attempts`);
   assert.equal(BigInt(bill.requests), sums!["attempts"]);
   assert.equal(sums!["cost"], bill.total);
 });

@@ -55,10 +55,10 @@ const keyAnswer = z
     tokens_per_min: z.int().nullable().describe("null: not limited."),
     max_concurrent_requests: z.int().nullable().describe("null: not limited."),
     rescue: z
-      .enum(["continue", "restart"])
+      .string()
       .nullable()
       .describe(
-        "What is done with streams that break midway, unless a request's X-Brikk-Rescue says otherwise. null: nothing.",
+        "continue or restart: what is done with streams that break midway, unless a request's X-Brikk-Rescue says otherwise. null: nothing.",
       ),
     created_at: z.string(),
     expires_at: z.string().nullable(),

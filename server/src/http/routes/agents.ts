@@ -25,8 +25,16 @@ const agentMessage = z.strictObject({
 });
 
 const routedMessage = agentMessage.extend({
-  hint: z.enum(["cheap", "quality", "balanced"]).optional(),
-  policy: z.string().min(1).max(64).optional().describe("A provider that is to be asked first."),
+  hint: z
+    .enum(["cheap", "quality", "balanced"])
+    .optional()
+    .describe("What matters most: the price of this request, the model's quality, or a bit of both and of its speed."),
+  policy: z
+    .string()
+    .min(1)
+    .max(64)
+    .optional()
+    .describe("A provider that is to be asked first, or one of the operator's policies."),
 });
 
 const agentAnswer = z.object({
@@ -40,11 +48,17 @@ const agentAnswer = z.object({
   fallback: z.boolean(),
 });
 
+const routedModel = z.object({ provider: z.string(), model: z.string() });
+
 const routedAnswer = agentAnswer.extend({
   route: z.object({
     reason: z.string(),
     language: z.string().nullable(),
-    candidates: z.array(z.object({ provider: z.string(), model: z.string() })),
+    policy: z.string().nullable().describe("The operator's policy that made the route."),
+    candidates: z
+      .array(routedModel.extend({ reason: z.string().describe("Why it stands where it stands.") }))
+      .describe("In the order in which they are asked."),
+    excluded: z.array(routedModel.extend({ reason: z.string() })).describe("Who may not serve this request, and why."),
   }),
 });
 
@@ -77,7 +91,7 @@ export function registerAgentRoutes(
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
         description:
-          "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails.",
+          "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails. The answer says why it went where it went.",
         tags: ["Agents"],
         body: routedMessage.meta({
           id: "RoutedMessage",
@@ -92,7 +106,9 @@ export function registerAgentRoutes(
                 route: {
                   reason: "language es",
                   language: "es",
-                  candidates: [{ provider: "openai", model: "gpt-4o-mini" }],
+                  policy: null,
+                  candidates: [{ provider: "openai", model: "gpt-4o-mini", reason: "preferred for language es" }],
+                  excluded: [],
                 },
               },
             })
@@ -104,12 +120,13 @@ export function registerAgentRoutes(
     async (request, reply) => {
       const { hint, policy, ...message } = request.body;
       const language = message.language ?? detectLanguage(message.message);
-      const preference = hint === "cheap" || hint === "quality" ? hint : "auto";
+      const preference = hint ?? "auto";
+      const completion = agentRequest(`brikk/${preference}`, message);
       const completed = await answerCompletion(
         { request, reply },
         {
-          request: agentRequest(`brikk/${preference}`, message),
-          chooseRoute: () => router.byWish({ preference, language, provider: policy }),
+          request: completion,
+          chooseRoute: () => router.byWish({ preference, language, policy }, completion),
         },
       );
       if (!completed.answer) return reply.hijack();
@@ -119,7 +136,13 @@ export function registerAgentRoutes(
         route: {
           reason: route.reason,
           language: language ?? null,
-          candidates: route.candidates.map(({ model }) => ({ provider: model.provider, model: model.id })),
+          policy: route.policy?.name ?? null,
+          candidates: route.candidates.map(({ model }, index) => ({
+            provider: model.provider,
+            model: model.id,
+            reason: route.reasons[index]!,
+          })),
+          excluded: [...route.excluded],
         },
       };
     },
@@ -163,7 +186,7 @@ export function registerAgentRoutes(
       const model = `${agent}/${connected.provider.defaultModel}`;
       const completed = await answerCompletion(
         { request, reply },
-        { request: agentRequest(model, request.body), chooseRoute: () => router.byName([model]) },
+        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected) },
       );
       if (!completed.answer) return reply.hijack();
       return shown(request.id, completed.answer, completed.report);

@@ -145,7 +145,7 @@ export function registerProviderHealthRoutes(
     const targets = health.targets().filter((target) => target.provider === name);
     const { inFlight, queued, lastHeaders, lastProbe } = health.providerReport(name);
     const status = providerStatusOf(targets, lastProbe, clock.now());
-    const headroom = lastHeaders && provider?.readHeadroom?.(lastHeaders);
+    const headroom = lastHeaders && provider?.readHeadroom(lastHeaders);
     return {
       name,
       configured: provider !== undefined,

@@ -1,5 +1,4 @@
 import { z } from "zod";
-import type { RescueMode } from "../../access/api-key.ts";
 import { BrikkError } from "../../errors.ts";
 import { positionOf, type UsageEventRow } from "../../ledger/usage-event-row.ts";
 import { readUsageRequests } from "../../ledger/usage-requests.ts";
@@ -134,9 +133,9 @@ const requestAnswer = z.object({
   attempts: z.int(),
   fallback: z.boolean(),
   rescue: z
-    .enum(["continue", "restart"])
+    .string()
     .nullable()
-    .describe("How a stream that broke was taken up by another candidate; null: it was not."),
+    .describe("continue or restart: how a stream that broke was taken up by another candidate; null: it was not."),
   route_reason: z.string().nullable(),
   clamped_max_tokens: z
     .int()
@@ -305,7 +304,7 @@ const shownRequest = (event: UsageEventRow): z.infer<typeof requestAnswer> => ({
   time_to_first_token_ms: event.time_to_first_token_ms === null ? null : Number(event.time_to_first_token_ms),
   attempts: Number(event.attempts),
   fallback: event.fallback === 1n,
-  rescue: event.rescue as RescueMode | null,
+  rescue: event.rescue,
   route_reason: event.route_reason,
   clamped_max_tokens: event.clamped_max_tokens === null ? null : Number(event.clamped_max_tokens),
 });
