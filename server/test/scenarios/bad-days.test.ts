@@ -80,7 +80,7 @@ test("with 30 % of both providers' answers failing at random 99 % of 2,000 reque
     "select count(*) as requests, sum(attempts) as attempts, max(attempts) as most, sum(cost_nano_usd) as cost, sum(outcome = 'completed') as completed from usage_events",
   );
   t.diagnostic(
-    `${failures.length} of 2,000 failed (${[...new Set(failures)].join(", ")}); ${sums!["attempts"]} attempts`,
+    `${failures.length} of 2,000 failed (${[...new Set(failures)].join(", ")}); ${String(sums!["attempts"])} attempts`,
   );
   assert.ok(failures.length <= 20, `${failures.length} failed: ${failures.join(", ")}`);
   assert.equal(sums!["requests"], 2_000n);
