@@ -74,4 +74,4 @@ export function createStreamReply(
   };
 }
 
-const KEEP_ALIVE = Buffer.from(": the model is still at work\n\n");
+const KEEP_ALIVE = Buffer.from(": keep-alive\n\n");

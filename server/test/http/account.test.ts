@@ -90,7 +90,7 @@ test("a key sees its own usage only", async () => {
 
 test("a request that failed or was refused counts and costs nothing", async () => {
   const { secret } = await brikk.createKey();
-  brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 500 } });
+  brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 401 } });
   for (const model of ["gpt-4o-mini", "no-such-model"]) {
     await fetch(`${brikk.url}/v1/chat/completions`, {
       method: "POST",
