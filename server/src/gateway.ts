@@ -6,6 +6,7 @@ import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
+import { startProbing } from "./completion/probe-providers.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
 import type { Config, PolicyConfig } from "./config.ts";
@@ -138,6 +139,16 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const loopDelay = watchLoopDelay();
   const providerRecorder = createProviderRecorder(logger, metrics);
   const health = createProviderHealth({ clock, ...providerRecorder });
+  const probes =
+    config.probeIntervalMs === undefined
+      ? undefined
+      : startProbing({
+          providers,
+          health,
+          clock,
+          intervalMs: config.probeIntervalMs,
+          onProbed: providerRecorder.onProbed,
+        });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
@@ -186,6 +197,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     },
     close: async () => {
       loopDelay.stop();
+      await probes?.stop();
       await retention?.stop();
       await ledger.close();
       keyRing.stop();

@@ -1,5 +1,6 @@
 import type { Candidate } from "../completion/model-router.ts";
 import type { ProviderHealth, ProviderHealthOptions } from "../completion/provider-health.ts";
+import type { ProbeOptions } from "../completion/probe-providers.ts";
 import type { CompletionEvents } from "../completion/run-completion.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -8,8 +9,13 @@ import type { Metrics } from "../telemetry/metrics.ts";
 export function createProviderRecorder(
   logger: Logger,
   metrics: Metrics,
-): Pick<ProviderHealthOptions, "onChange" | "onCooldown"> & { readonly events: CompletionEvents } {
+): Pick<ProviderHealthOptions, "onChange" | "onCooldown"> &
+  Pick<ProbeOptions, "onProbed"> & { readonly events: CompletionEvents } {
   return {
+    onProbed: (provider, outcome, error) => {
+      metrics.activeProbes.inc({ provider, outcome });
+      if (error) logger.warn({ provider, fault: error.fault, error }, "a probe of an idle provider failed");
+    },
     onChange: (provider, model, { from, to, reason }) => {
       metrics.circuitBreakerState.set({ provider, model }, STATE_VALUES[to]);
       metrics.circuitBreakerTransitions.inc({ provider, model, to });
