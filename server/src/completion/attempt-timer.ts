@@ -8,50 +8,55 @@ import { ProviderError, type ProviderFault } from "../providers/provider.ts";
 export class AttemptTimer {
   readonly #provider: string;
   readonly #expire: (error: ProviderError) => void;
+  #wait: TimedWait;
   #timer: NodeJS.Timeout;
-  #waiting = true;
-  #pausedAt = 0;
+  /** Since when nothing that counts has come; monotonic. The timer itself is not touched for every word. */
+  #silentSince: number;
+  #pausedAt: number | undefined;
 
   constructor(provider: string, wait: TimedWait, expire: (error: ProviderError) => void) {
     this.#provider = provider;
     this.#expire = expire;
-    this.#timer = this.#start(wait);
+    this.#wait = wait;
+    this.#silentSince = performance.now();
+    this.#timer = setTimeout(this.#ring, wait.ms);
   }
 
   /** From now on something else is waited for. */
   restart(wait: TimedWait): void {
     clearTimeout(this.#timer);
-    this.#timer = this.#start(wait);
+    this.#wait = wait;
+    this.#silentSince = performance.now();
+    this.#timer = setTimeout(this.#ring, wait.ms);
   }
 
-  /** What was waited for has come, and the next of its kind may take as long. */
-  windUp(): void {
-    this.#timer.refresh();
-  }
-
-  /** The provider need not send: who reads has not taken what came. */
-  pause(): void {
-    this.#waiting = false;
+  /** The provider need not send, as who reads has not taken what came; with `spoken`, that was something that counts. */
+  pause(spoken: "spoken" | "quiet"): void {
     this.#pausedAt = performance.now();
+    if (spoken === "spoken") this.#silentSince = this.#pausedAt;
   }
 
   resume(): void {
-    this.#waiting = true;
-    // A reader who took long has used up time that is not the provider's.
-    if (performance.now() - this.#pausedAt > PAUSE_MS) this.#timer.refresh();
+    if (this.#pausedAt === undefined) return;
+    // The time that the reader took is not the provider's.
+    this.#silentSince += performance.now() - this.#pausedAt;
+    this.#pausedAt = undefined;
   }
 
   stop(): void {
     clearTimeout(this.#timer);
   }
 
-  #start({ fault, ms }: TimedWait): NodeJS.Timeout {
-    const timer = setTimeout(() => {
-      if (!this.#waiting) return void timer.refresh();
-      this.#expire(new ProviderError(fault, WORDS[fault](ms), { provider: this.#provider }));
-    }, ms);
-    return timer;
-  }
+  readonly #ring = (): void => {
+    const { fault, ms } = this.#wait;
+    // While the reader is waited for, silence does not grow.
+    const silentMs = (this.#pausedAt ?? performance.now()) - this.#silentSince;
+    if (silentMs < ms) {
+      this.#timer = setTimeout(this.#ring, Math.max(MOMENT_MS, ms - silentMs));
+      return;
+    }
+    this.#expire(new ProviderError(fault, WORDS[fault](ms), { provider: this.#provider }));
+  };
 }
 
 export interface TimedWait {
@@ -59,7 +64,8 @@ export interface TimedWait {
   readonly ms: number;
 }
 
-const PAUSE_MS = 500;
+/** Timers ring a little early now and then. */
+const MOMENT_MS = 1;
 
 const WORDS = {
   "first-token-timeout": (ms) => `No output came within ${ms} ms.`,

@@ -199,7 +199,6 @@ async function* meteredPieces(
   ended: () => void,
 ): AsyncGenerator<MeteredBytes[], void, void> {
   const framer = new SseFramer(MAX_EVENT_BYTES);
-  let spoken = false;
   try {
     for await (const chunk of response.body) {
       let events: Buffer[];
@@ -209,13 +208,14 @@ async function* meteredPieces(
         throw new ProviderError("stream-broken", "The provider sent an event that is too large.", { provider, cause });
       }
       if (events.length === 0) continue;
-      const pieces = events.map((bytes) => ({ bytes, event: meter.read(bytes) }));
-      // Before the first output the timer waits for just that, and is started anew by whoever sees it.
-      if (pieces.some(({ event }) => event.kind !== "quiet")) {
-        if (spoken) timer.windUp();
-        spoken = true;
+      const pieces: MeteredBytes[] = [];
+      let spoken: "spoken" | "quiet" = "quiet";
+      for (const bytes of events) {
+        const event = meter.read(bytes);
+        if (event.kind !== "quiet") spoken = "spoken";
+        pieces.push({ bytes, event });
       }
-      timer.pause();
+      timer.pause(spoken);
       yield pieces;
       timer.resume();
     }
