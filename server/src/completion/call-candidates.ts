@@ -10,7 +10,7 @@ import { enter, mayBeAskedNow, type Obstacle, targetOf } from "./enter.ts";
 import type { HedgePlan } from "./hedge.ts";
 import { hedgedCall } from "./hedged-call.ts";
 import type { Candidate } from "./model-router.ts";
-import type { CompletionServices } from "./run-completion.ts";
+import type { CallServices } from "./run-completion.ts";
 
 /**
  * Asks candidates until one begins to answer. Who fails is followed by the next one at once; when all were asked, those whose
@@ -19,7 +19,7 @@ import type { CompletionServices } from "./run-completion.ts";
  *
  * Throws the last fault, what is the caller's own mistake at once, and a refusal when nobody could be asked at all.
  */
-export async function callCandidates(services: CompletionServices, call: CandidateCall): Promise<Begun> {
+export async function callCandidates(services: CallServices, call: CandidateCall): Promise<Begun> {
   const { history, asked, signal } = call;
   let pool: readonly Candidate[] = call.candidates;
   let last: ProviderError | undefined;
@@ -111,7 +111,7 @@ const PASSING: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
   "stream-broken",
 ]);
 
-const ask = (services: CompletionServices, call: CandidateCall, entry: Entry): Promise<Begun> =>
+const ask = (services: CallServices, call: CandidateCall, entry: Entry): Promise<Begun> =>
   engage(entry, call.request, {
     history: call.history,
     clock: services.clock,
@@ -121,7 +121,7 @@ const ask = (services: CompletionServices, call: CandidateCall, entry: Entry): P
   });
 
 /** Before another attempt: what the one before may be billed is set aside beside the next one's worst case. Throws when it does not fit. */
-async function makeRoom({ tokenCounter }: CompletionServices, call: CandidateCall): Promise<void> {
+async function makeRoom({ tokenCounter }: CallServices, call: CandidateCall): Promise<void> {
   const { history, request, reservation, signal } = call;
   if (history.open) {
     if (!(await history.account(tokenCounter, request, reservation)))

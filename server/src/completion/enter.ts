@@ -1,7 +1,7 @@
 import type { Entry } from "./engage.ts";
 import type { Candidate } from "./model-router.ts";
 import type { ProviderHealth, Target } from "./provider-health.ts";
-import type { CompletionServices } from "./run-completion.ts";
+import type { CallServices } from "./run-completion.ts";
 
 /** Why a candidate cannot be asked. */
 export interface Obstacle {
@@ -25,7 +25,7 @@ export const mayBeAskedNow = (health: ProviderHealth, candidate: Candidate): boo
 
 /** A place and leave to ask the candidate, or why not. Rejects with the signal's reason. */
 export async function enter(
-  services: Pick<CompletionServices, "health" | "events">,
+  services: Pick<CallServices, "health" | "events">,
   candidate: Candidate,
   { isRetry, alone, signal }: { isRetry: boolean; alone: boolean; signal: AbortSignal },
 ): Promise<Entry | Obstacle> {

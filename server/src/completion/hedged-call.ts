@@ -7,7 +7,7 @@ import { type Begun, engage, type Entry, leave } from "./engage.ts";
 import { enter, mayBeAskedNow } from "./enter.ts";
 import type { HedgePlan } from "./hedge.ts";
 import { mayHaveWorked, measureAnswer, measureFailure } from "./measure-usage.ts";
-import type { CompletionServices } from "./run-completion.ts";
+import type { CallServices } from "./run-completion.ts";
 
 /**
  * One attempt, and a second one beside it when the first is slower to begin than it nearly always is. Whoever begins first
@@ -15,7 +15,7 @@ import type { CompletionServices } from "./run-completion.ts";
  * second is asked, and it is not asked when losers have had their share of the spending already.
  */
 export async function hedgedCall(
-  services: CompletionServices,
+  services: CallServices,
   call: CandidateCall,
   plan: HedgePlan,
   entry: Entry,
@@ -70,7 +70,7 @@ interface Runner {
   cancel(): void;
 }
 
-function startRunner(services: CompletionServices, call: CandidateCall, entry: Entry, hedge?: true): Runner {
+function startRunner(services: CallServices, call: CandidateCall, entry: Entry, hedge?: true): Runner {
   const controller = new AbortController();
   const follow = (): void => controller.abort(call.signal.reason);
   if (call.signal.aborted) follow();
@@ -140,7 +140,7 @@ async function earlier(first: Runner, second: Runner): Promise<readonly [Runner,
 
 /** The next candidate, when there is one who can be asked at once and the budgets and the policy pay for it. */
 async function secondEntry(
-  services: CompletionServices,
+  services: CallServices,
   call: CandidateCall,
   plan: HedgePlan,
   first: Entry,
@@ -167,7 +167,7 @@ async function secondEntry(
 const BYTES_PER_TOKEN = 4;
 
 async function chargeLoser(
-  { tokenCounter }: CompletionServices,
+  { tokenCounter }: CallServices,
   call: CandidateCall,
   plan: HedgePlan,
   loser: Runner,

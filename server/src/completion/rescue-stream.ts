@@ -15,7 +15,7 @@ import type { CompletionRequest } from "./completion-request.ts";
 import type { Begun } from "./engage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { relayStream, type StreamEnding } from "./relay-stream.ts";
-import type { CompletionCall, CompletionServices } from "./run-completion.ts";
+import type { CompletionCall, CallServices } from "./run-completion.ts";
 import type { WireChunk } from "./stream-meter.ts";
 import { describeUsage, fateOfStream } from "./stream-usage.ts";
 
@@ -30,7 +30,7 @@ import { describeUsage, fateOfStream } from "./stream-usage.ts";
  * keep the id of the stream they go on with; the last ones carry `brikk: {rescue, served_by}`.
  */
 export interface Rescue {
-  readonly services: CompletionServices;
+  readonly services: CallServices;
   readonly call: CompletionCall;
   readonly mode: RescueMode;
   readonly route: Route;

@@ -127,18 +127,22 @@ export async function runCompletion(services: CompletionServices, call: Completi
   });
 }
 
-export interface CompletionServices {
+export interface CompletionServices extends CallServices {
   readonly ledger: Ledger;
+  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
+  readonly record: (record: CompletionRecord) => void;
+}
+
+/** What it takes to ask candidates. */
+export interface CallServices {
   readonly tokenCounter: TokenCounter;
   readonly health: ProviderHealth;
-  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
   /** How often one request may ask candidates again, over all of them; each is asked once without that. */
   readonly maxRetries: number;
   /** 0 to 1, for jitter. */
   readonly random: () => number;
   readonly events: CompletionEvents;
   readonly clock: Clock;
-  readonly record: (record: CompletionRecord) => void;
 }
 
 /** What happens on the way, for metrics and logs. */

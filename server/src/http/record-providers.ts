@@ -17,7 +17,6 @@ export function createProviderRecorder(
       if (error) logger.warn({ provider, fault: error.fault, error }, "a probe of an idle provider failed");
     },
     onChange: (provider, model, { from, to, reason }) => {
-      metrics.circuitBreakerState.set({ provider, model }, STATE_VALUES[to]);
       metrics.circuitBreakerTransitions.inc({ provider, model, to });
       logger[to === "open" ? "warn" : "info"]({ provider, model, from, to, reason }, `circuit breaker ${to}`);
     },
@@ -55,4 +54,6 @@ export function gaugeProviders(metrics: Metrics, health: ProviderHealth, provide
     metrics.providerInFlight.set({ provider }, inFlight);
     metrics.providerQueued.set({ provider }, queued);
   }
+  for (const { provider, model, state } of health.targets())
+    metrics.circuitBreakerState.set({ provider, model }, STATE_VALUES[state]);
 }
