@@ -29,6 +29,8 @@ export async function hedgedCall(
   if (!other) return take(await first.result);
   if (signal.aborted || first.done) {
     leave(other, { kind: "nothing" });
+    // Was not asked after all, so it is the first one's fallback.
+    call.asked.delete(other.candidate);
     return take(await first.result);
   }
   const second = startRunner(services, call, other, true);
