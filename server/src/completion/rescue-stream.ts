@@ -2,7 +2,6 @@ import type { RescueMode } from "../access/api-key.ts";
 import { BrikkError } from "../errors.ts";
 import { costOf } from "../ledger/cost.ts";
 import type { AttemptUsage, Reservation } from "../ledger/ledger.ts";
-import type { TokenCounter } from "../ledger/token-count.ts";
 import { editJsonDocument, parseJsonDocument } from "../lib/json-document.ts";
 import { usdNumber } from "../lib/money.ts";
 import { sseData, sseEvent } from "../lib/sse-events.ts";
@@ -101,19 +100,21 @@ async function takeOver(
   text: string,
 ): Promise<Begun | undefined> {
   const others = route.candidates.filter((candidate) => candidate !== broke);
+  const saidTokens = mode === "continue" ? await services.tokenCounter.count([text]) : 0;
   for (const candidate of [...others, broke]) {
-    const request =
-      mode === "restart" ? call.request : await continued(services.tokenCounter, call.request, candidate, text);
-    if (!request) return undefined;
+    // What was said is input now. It fits in what is set aside for another whole answer if the rest is shorter by as much.
+    const allowed = least(call.request.maxOutputTokens ?? candidate.model.maxOutputTokens, reservation.maxOutputTokens);
+    const maxOutputTokens =
+      mode === "restart" || allowed === undefined ? reservation.maxOutputTokens : allowed - saidTokens;
+    if (maxOutputTokens !== undefined && maxOutputTokens < 1) return undefined;
     try {
       return await callCandidates(services, {
         candidates: [candidate],
-        request,
+        request: mode === "restart" ? call.request : continued(call.request, candidate, text),
         reservation,
         history,
         asked: new Set(),
-        maxOutputTokens:
-          request.maxOutputTokens === undefined ? reservation.maxOutputTokens : lesser(request, reservation),
+        maxOutputTokens,
         hedge: undefined,
         signal: call.signal,
       });
@@ -136,25 +137,22 @@ function reasonOf(error: unknown): { readonly kind: "provider" | "budget" | "bug
 /** A model that repeats what it was given has said all of it by itself. */
 const wholeText = (said: string, now: string): string => (now.startsWith(said) ? now : said + now);
 
-const lesser = (request: CompletionRequest, { maxOutputTokens }: Reservation): number =>
-  Math.min(request.maxOutputTokens!, maxOutputTokens ?? Number.POSITIVE_INFINITY);
+const least = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.min(a, b);
 
-/** The request with what was said so far. Undefined when the caller's limit leaves nothing to say. */
-async function continued(
-  tokenCounter: TokenCounter,
+/** The request with what was said so far. */
+function continued(
   request: CompletionRequest,
   { connected: { provider } }: Candidate,
   text: string,
-): Promise<CompletionRequest | undefined> {
+): CompletionRequest {
   const before = request.document.value["messages"] as readonly unknown[];
   const messages =
     provider.continuation === "prefix"
       ? [...before, { role: "assistant", content: text, prefix: true }]
       : [...before, { role: "assistant", content: text }, { role: "user", content: GO_ON }];
-  const document = parseJsonDocument(editJsonDocument(request.document, new Map([["messages", { set: messages }]])));
-  if (request.maxOutputTokens === undefined) return { ...request, document };
-  const left = request.maxOutputTokens - (await tokenCounter.count([text]));
-  return left > 0 ? { ...request, document, maxOutputTokens: left } : undefined;
+  const bytes = editJsonDocument(request.document, new Map([["messages", { set: messages }]]));
+  return { ...request, document: parseJsonDocument(bytes) };
 }
 
 const GO_ON =
