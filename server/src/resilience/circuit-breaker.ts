@@ -133,34 +133,36 @@ export class CircuitBreaker {
   }
 
   #permit(kind: typeof CLOSED_PERMIT | typeof PROBE_PERMIT): Permit {
-    const era = this.#era;
+    let isProbe = kind === PROBE_PERMIT;
+    let era = this.#era;
     let open = true;
     const settle = (report: () => void): void => {
       if (!open) return;
       open = false;
       if (era !== this.#era) return;
-      if (kind === PROBE_PERMIT) this.#probing -= 1;
+      if (isProbe) this.#probing -= 1;
       report();
     };
     return {
       began: () => {
-        if (kind === PROBE_PERMIT && open && era === this.#era) this.#close("a probe succeeded");
+        if (!isProbe || !open || era !== this.#era) return;
+        this.#close("a probe succeeded");
+        // How it ends counts like any other call's.
+        isProbe = false;
+        era = this.#era;
       },
-      succeeded: () => {
-        // An old success is counted all the same, as an answer that began while half-open and ends now.
-        if (open) this.#outcomes.addSuccess();
+      succeeded: () =>
         settle(() => {
-          if (this.#state === "half-open") this.#close("a probe succeeded");
+          if (isProbe) this.#close("a probe succeeded");
+          this.#outcomes.addSuccess();
           this.#consecutive = 0;
-        });
-      },
-      failed: (fault) => {
-        if (open) {
+        }),
+      failed: (fault) =>
+        settle(() => {
           this.#outcomes.addFailure();
           this.#lastFault = fault;
-        }
-        settle(() => this.#fail(fault));
-      },
+          this.#fail(fault);
+        }),
       ignored: () => settle(() => undefined),
     };
   }
