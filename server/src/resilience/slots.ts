@@ -23,6 +23,7 @@ export class Slots {
 
   /** True when a place was free; who took one gives it back. */
   takeNow(): boolean {
+    this.#letIn();
     if (this.#taken >= this.#most() || this.#waiting.size > 0) return false;
     this.#taken += 1;
     return true;
@@ -59,10 +60,17 @@ export class Slots {
   }
 
   giveBack(): void {
-    const [next] = this.#waiting;
-    // The place goes from hand to hand.
-    if (next && this.#taken <= this.#most()) return next.go();
     this.#taken -= 1;
+    this.#letIn();
+  }
+
+  /** More than one where the limit was raised meanwhile. */
+  #letIn(): void {
+    for (const next of this.#waiting) {
+      if (this.#taken >= this.#most()) return;
+      this.#taken += 1;
+      next.go();
+    }
   }
 }
 
