@@ -42,11 +42,12 @@ test("it opens after so many failures in a row, and tells why", () => {
 
 test("it opens at a failure rate, from so many calls in the window on and not before", () => {
   const { clock, breaker, admit } = openBreaker();
-  for (let call = 0; call < 19; call += 1) call % 2 === 0 ? admit().failed("slow") : admit().succeeded();
+  const report = (permit: Permit, failed: boolean): void => (failed ? permit.failed("slow") : permit.succeeded());
+  for (let call = 0; call < 19; call += 1) report(admit(), call % 2 === 0);
   assert.equal(breaker.state, "closed");
   // What was too long ago does not count any more.
   clock.advance(OPTIONS.windowMs);
-  for (let call = 0; call < 19; call += 1) call % 2 === 0 ? admit().succeeded() : admit().failed("slow");
+  for (let call = 0; call < 19; call += 1) report(admit(), call % 2 !== 0);
   assert.equal(breaker.state, "closed");
   admit().failed("slow");
   assert.equal(breaker.state, "open");
