@@ -71,7 +71,7 @@ test("each opening in a row lasts twice as long as the one before, up to a bound
   for (const ms of [1_000, 2_000, 4_000, 8_000, 8_000]) {
     assert.equal(breaker.availableInMs, ms);
     clock.advance(ms);
-    fail(1);
+    fail(OPTIONS.probes);
     assert.equal(breaker.state, "open");
   }
   clock.advance(8_000);
@@ -91,6 +91,22 @@ test("half-open, so many probes may be on their way; one that is ignored gives i
   assert.equal(breaker.state, "half-open");
   admit();
   assert.equal(breaker.admit(), undefined);
+});
+
+test("half-open, a single failure decides nothing, and takes up one of the probes; it opens again when all have failed", () => {
+  const { clock, breaker, changes, admit, fail } = openBreaker();
+  fail(3);
+  clock.advance(1_000);
+  fail(1);
+  assert.equal(breaker.state, "half-open");
+  const last = admit();
+  assert.equal(breaker.admit(), undefined);
+  last.failed("down");
+  assert.deepEqual(changes.at(-1), { from: "half-open", to: "open", reason: "all probes failed, the last one: down" });
+  clock.advance(2_000);
+  fail(1);
+  admit().succeeded();
+  assert.equal(breaker.state, "closed");
 });
 
 test("a probe that begins to answer closes it, before its answer ends; what the answer then comes to counts as any call's", () => {
@@ -133,7 +149,7 @@ test("reset by hand closes it and forgets the failures, the doubled time and the
   assert.equal(breaker.reset(), false);
   fail(3);
   clock.advance(1_000);
-  fail(1);
+  fail(OPTIONS.probes);
   clock.advance(2_000);
   const probe = admit();
   assert.equal(breaker.reset(), true);
@@ -172,18 +188,21 @@ class Model {
   inARow = 0;
   openings = 0;
   openUntil = 0;
+  failedProbes = 0;
   /** Whose report may change anything; the others are from before the last change. */
   heard = new Set<number>();
 
   turn(state: Model["state"]): void {
     this.state = state;
     this.heard.clear();
+    this.failedProbes = 0;
     if (state === "closed") this.inARow = this.openings = 0;
   }
 
   fail(nowMs: number): void {
     this.inARow += 1;
     if (this.state === "closed" && this.inARow < OPTIONS.consecutiveFailures) return;
+    if (this.state === "half-open" && ++this.failedProbes < OPTIONS.probes) return;
     this.openings += 1;
     this.turn("open");
     this.openUntil = nowMs + Math.min(OPTIONS.openMs * 2 ** (this.openings - 1), OPTIONS.longestOpenMs);
@@ -204,7 +223,8 @@ test("in any interleaving of calls, reports, resets and time it is in the state 
             const permit = breaker.admit();
             if (model.state === "open" && nowMs >= model.openUntil) model.turn("half-open");
             const admitted =
-              model.state === "closed" || (model.state === "half-open" && model.heard.size < OPTIONS.probes);
+              model.state === "closed" ||
+              (model.state === "half-open" && model.heard.size + model.failedProbes < OPTIONS.probes);
             assert.equal(permit !== undefined, admitted);
             if (!permit) break;
             model.heard.add(permits.length);
