@@ -102,6 +102,8 @@ export class Target {
   readonly firstToken = new LatencyWindow();
   readonly whole = new LatencyWindow();
   readonly breaker: CircuitBreaker;
+  /** Monotonic milliseconds. */
+  lastAskedAt = 0;
   readonly #clock: Clock;
   readonly #onCooldown: ProviderHealthOptions["onCooldown"];
   #coolingUntil = 0;
@@ -192,17 +194,20 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
     const state = stateOf(connected);
     const models = byProvider.get(state.name)!;
     const target = new Target(state, model, options);
-    if (count >= MOST_TARGETS) {
-      for (const [name, old] of models) {
-        if (old.availableInMs > 0) continue;
-        models.delete(name);
-        count -= 1;
-        break;
-      }
-    }
+    if (count >= MOST_TARGETS) forgetOne();
     models.set(model, target);
     count += 1;
     return target;
+  };
+
+  /** Whoever was not asked for longest; of those that are to be left alone only where there is nobody else. */
+  const forgetOne = (): void => {
+    let oldest: Target | undefined;
+    for (const models of byProvider.values())
+      for (const target of models.values()) if (!oldest || isStaler(target, oldest)) oldest = target;
+    if (!oldest) return;
+    byProvider.get(oldest.provider.name)!.delete(oldest.model);
+    count -= 1;
   };
 
   const reportOf = (target: Target): TargetReport => {
@@ -236,10 +241,10 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
       };
     },
     targetOf(connected, model) {
-      const known = find(connected.provider.name, model);
-      if (!known) return watch(connected, model);
-      known.provider.connected = connected;
-      return known;
+      const target = find(connected.provider.name, model) ?? watch(connected, model);
+      target.provider.connected = connected;
+      target.lastAskedAt = clock.monotonicMs();
+      return target;
     },
     targets: () => [...byProvider.values()].flatMap((models) => [...models.values()].map(reportOf)),
     providerReport(provider) {
@@ -266,6 +271,11 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
     },
   };
 }
+
+const isStaler = (one: Target, other: Target): boolean => {
+  const [isAlone, isOtherAlone] = [one.availableInMs > 0, other.availableInMs > 0];
+  return isAlone === isOtherAlone ? one.lastAskedAt < other.lastAskedAt : isOtherAlone;
+};
 
 const UNKNOWN: TargetStanding = {
   state: "closed",
