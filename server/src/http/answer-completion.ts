@@ -48,6 +48,7 @@ export function createAnswerCompletion(
       ? createStreamReply(reply, {
           requestId: request.id,
           keepAliveMs: limits.keepAliveMs,
+          signal: hand.controller.signal,
           headersOf: (head) => ({
             ...(head && servedHeaders(head)),
             ...standingHeaders(services.ledger.standing(key)),

@@ -13,6 +13,8 @@ export function createStreamReply(
   options: {
     readonly requestId: string;
     readonly keepAliveMs: number;
+    /** Ends the request: nobody waits for its reader any more. */
+    readonly signal: AbortSignal;
     /** Without a head nobody has begun to answer. */
     readonly headersOf: (head: AnswerHead | undefined) => Record<string, string>;
   },
@@ -54,15 +56,18 @@ export function createStreamReply(
     close: () => clearInterval(beat),
     write(bytes) {
       quiet = false;
-      if (raw.write(bytes) || raw.destroyed) return undefined;
+      const { signal } = options;
+      if (raw.write(bytes) || raw.destroyed || signal.aborted) return undefined;
       return new Promise((resolve) => {
         const go = (): void => {
           raw.off("drain", go);
           raw.off("close", go);
+          signal.removeEventListener("abort", go);
           resolve();
         };
         raw.on("drain", go);
         raw.on("close", go);
+        signal.addEventListener("abort", go);
       });
     },
     end() {
