@@ -38,6 +38,8 @@ async function attemptAt(t: TestContext, play: Play, timeouts: ProviderTraits["t
   return { provider, controller, go, listeners };
 }
 
+const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+
 async function restOf(answer: Answer): Promise<number> {
   assert.ok(answer.kind === "stream");
   let events = 0;
@@ -150,6 +152,7 @@ test("a refusal whose body never ends is told by its status when the time is ove
   await assert.rejects(go(), faulty("overloaded"));
 });
 
+const MINUTES = { firstTokenMs: 60_000, attemptMs: 60_000 };
 const moments: readonly [string, Play, { stream: boolean }][] = [
   ["before any answer", hang, { stream: true }],
   ["after the headers", ({ response }) => openSse(response), { stream: true }],
@@ -159,18 +162,21 @@ const moments: readonly [string, Play, { stream: boolean }][] = [
 ];
 for (const [when, play, { stream }] of moments) {
   test(`an abort ${when} ends the attempt with its reason, closes the connection and leaves no listener and no timer`, async (t) => {
-    const { provider, controller, go, listeners } = await attemptAt(t, play, {}, { stream });
+    const { provider, controller, go, listeners } = await attemptAt(t, play, MINUTES, { stream });
     const going = go();
     await eventually(() => provider.bodies.length === 1);
     await pause(30);
+    assert.ok(timers() > 0);
     const reason = new Error("the caller left");
     controller.abort(reason);
     await assert.rejects(going, reason);
     assert.equal(listeners(), 0);
     await eventually(() => provider.hungUp === 1);
-    // The pool keeps timers of its own, of less than a second; the attempt's are ten seconds long.
+    // The provider's own pulse ends by itself; a timer of a minute does not.
+    await eventually(() => timers() === 0);
+    // And where it was aborted before, nothing is begun.
     await assert.rejects(go(), reason);
-    assert.equal(listeners(), 0);
+    assert.deepEqual([listeners(), timers(), provider.bodies.length], [0, 0, 1]);
   });
 }
 
