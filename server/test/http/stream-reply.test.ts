@@ -50,7 +50,7 @@ test("while nothing comes a comment goes out, with a head that names nobody; the
   await eventually(() => received().split(": the model is still at work").length > 3);
   assert.equal(stream.started, true);
   stream.start(HEAD);
-  stream.write(sseEvent("hello"));
+  void stream.write(sseEvent("hello"));
   stream.end();
   await eventually(() => received().includes("[DONE]"));
   assert.equal(received().split("HTTP/1.1 200 OK").length, 2);
@@ -62,7 +62,7 @@ test("a stream that speaks often enough has no comments, and one that is closed 
   stream.opened();
   stream.start(HEAD);
   for (let word = 0; word < 20; word += 1) {
-    stream.write(sseEvent(word));
+    void stream.write(sseEvent(word));
     await new Promise((resolve) => setTimeout(resolve, 15));
   }
   stream.close();
@@ -74,7 +74,7 @@ test("a stream that speaks often enough has no comments, and one that is closed 
 test("a stream that fails ends with the error in it and no [DONE]", async (t) => {
   const { stream, received, socket } = await streamed(t);
   stream.start(HEAD);
-  stream.write(sseEvent("hello"));
+  void stream.write(sseEvent("hello"));
   stream.fail(new BrikkError("provider_error", "It broke."));
   await once(socket, "close");
   assert.match(received(), /event: error\ndata: \{"error":\{"message":"It broke\."/);
