@@ -97,11 +97,11 @@ export async function measureResilience(): Promise<ResilienceCost> {
     const deadline = setTimeout(() => undefined, 600_000);
     const begun = await callCandidates(services, {
       candidates: [candidate],
-      request,
+      requestFor: () => request,
       reservation,
       history: new CallHistory(4),
-      asked: new Set(),
-      maxOutputTokens: undefined,
+      asked: new Map(),
+      maxOutputTokensFor: () => undefined,
       hedge: undefined,
       signal,
     });

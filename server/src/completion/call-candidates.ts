@@ -10,6 +10,7 @@ import { enter, mayBeAskedNow, type Obstacle, targetOf } from "./enter.ts";
 import type { HedgePlan } from "./hedge.ts";
 import { hedgedCall } from "./hedged-call.ts";
 import type { Candidate } from "./model-router.ts";
+import { noteFault } from "./note-fault.ts";
 import type { CallServices } from "./run-completion.ts";
 
 /**
@@ -32,7 +33,7 @@ export async function callCandidates(services: CallServices, call: CandidateCall
       if (history.exhausted) break;
       // Was asked beside another one already.
       if (round === 1 && asked.has(candidate)) {
-        again.push(candidate);
+        if (mayPass(asked.get(candidate))) again.push(candidate);
         continue;
       }
       const entry = await enter(services, candidate, {
@@ -51,8 +52,8 @@ export async function callCandidates(services: CallServices, call: CandidateCall
         leave(entry, { kind: "nothing" });
         throw error;
       }
-      asked.add(candidate);
-      history.serve(candidate);
+      asked.set(candidate, undefined);
+      history.serve(candidate, call.requestFor(candidate));
       try {
         const begun =
           call.hedge && round === 1
@@ -62,11 +63,11 @@ export async function callCandidates(services: CallServices, call: CandidateCall
         reach("answer-begun");
         return begun;
       } catch (error) {
-        if (signal.aborted || !(error instanceof ProviderError)) throw error;
-        if (history.open) history.open.error = error;
-        if (error.isCallers) throw error;
+        // Also when the caller left just then: what it came to decides what it costs.
+        if (history.open && error instanceof ProviderError) history.open.error = error;
+        if (signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
         last = error;
-        if (mayPass(error)) again.push(candidate);
+        if (mayPass(asked.get(candidate))) again.push(candidate);
       }
     }
 
@@ -84,13 +85,14 @@ export async function callCandidates(services: CallServices, call: CandidateCall
 
 export interface CandidateCall {
   readonly candidates: readonly Candidate[];
-  readonly request: CompletionRequest;
+  /** The request as the candidate is to be asked it. */
+  readonly requestFor: (candidate: Candidate) => CompletionRequest;
   readonly reservation: Reservation;
   readonly history: CallHistory;
-  /** Who was asked since this call began; empty at first. */
-  readonly asked: Set<Candidate>;
-  /** What the budget shortens the answer to. */
-  readonly maxOutputTokens: number | undefined;
+  /** Who was asked since this call began, and each one's last fault; empty at first. */
+  readonly asked: Map<Candidate, ProviderError | undefined>;
+  /** What the candidate's answer is shortened to: by the budget, or by what was said already. */
+  readonly maxOutputTokensFor: (candidate: Candidate) => number | undefined;
   readonly hedge: HedgePlan | undefined;
   readonly signal: AbortSignal;
 }
@@ -102,7 +104,7 @@ const LONGEST_WAIT_MS = 10_000;
 const SHORTEST_PAUSE_MS = 20;
 
 /** What may be another time: nobody heard the request, or whoever did was not able to serve just then. */
-const mayPass = ({ fault }: ProviderError): boolean => PASSING.has(fault);
+const mayPass = (error: ProviderError | undefined): boolean => error !== undefined && PASSING.has(error.fault);
 const PASSING: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
   "unreachable",
   "connect-timeout",
@@ -112,19 +114,19 @@ const PASSING: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
 ]);
 
 const ask = (services: CallServices, call: CandidateCall, entry: Entry): Promise<Begun> =>
-  engage(entry, call.request, {
+  engage(entry, call.requestFor(entry.candidate), {
     history: call.history,
     clock: services.clock,
-    maxOutputTokens: call.maxOutputTokens,
+    maxOutputTokens: call.maxOutputTokensFor(entry.candidate),
     signal: call.signal,
-    onFault: services.events.attemptFailed,
+    onFault: noteFault(services, call),
   });
 
 /** Before another attempt: what the one before may be billed is set aside beside the next one's worst case. Throws when it does not fit. */
 async function makeRoom({ tokenCounter }: CallServices, call: CandidateCall): Promise<void> {
-  const { history, request, reservation, signal } = call;
+  const { history, reservation, signal } = call;
   if (history.open) {
-    if (!(await history.account(tokenCounter, request, reservation)))
+    if (!(await history.account(tokenCounter, reservation)))
       throw history.open.error ?? new BrikkError("hard_cap_exceeded", "The budget does not pay for another attempt.");
     // Who left meanwhile is charged for that attempt as the last one, and for no other.
     if (signal.aborted) throw signal.reason;

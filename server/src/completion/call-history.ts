@@ -73,21 +73,21 @@ export class CallHistory {
   }
 
   /** The attempt that the settlement is about from now on. */
-  serve(candidate: Candidate): void {
-    this.open = { candidate };
+  serve(candidate: Candidate, request: CompletionRequest): void {
+    this.open = { candidate, request };
     this.candidate = candidate;
   }
 
   /** False when the budgets do not pay for another attempt; the open one then stays the last. */
-  async account(tokenCounter: TokenCounter, request: CompletionRequest, reservation: Reservation): Promise<boolean> {
+  async account(tokenCounter: TokenCounter, reservation: Reservation): Promise<boolean> {
     const { open } = this;
     if (open === undefined || !(open.answer || mayHaveWorked(open.error))) {
       this.open = undefined;
       return true;
     }
     const measured = open.answer
-      ? await measureAnswer(tokenCounter, request, open.answer)
-      : await measureFailure(tokenCounter, request, open.error);
+      ? await measureAnswer(tokenCounter, open.request, open.answer)
+      : await measureFailure(tokenCounter, open.request, open.error);
     if (!(await reservation.again())) return false;
     this.#measured = measured;
     return true;
@@ -110,6 +110,8 @@ export class CallHistory {
 
 export interface OpenAttempt {
   readonly candidate: Candidate;
+  /** As this candidate was asked it. */
+  readonly request: CompletionRequest;
   answer?: Answer;
   error?: ProviderError;
 }

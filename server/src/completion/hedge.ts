@@ -10,6 +10,8 @@ export interface HedgePlan extends HedgeConfig {
 export class HedgeSpending {
   #total: bigint = ZERO_USD;
   #extra: bigint = ZERO_USD;
+  /** What those may cost who are being asked and may turn out too late. */
+  #aside: bigint = ZERO_USD;
 
   add(cost: NanoUsd): void {
     this.#total += cost;
@@ -19,9 +21,16 @@ export class HedgeSpending {
     this.#extra += cost;
   }
 
-  /** Whether so much more may go to waste. */
-  allows(cost: NanoUsd, share: number): boolean {
-    return (this.#extra + cost) * SHARE_SCALE <= this.#total * BigInt(Math.round(share * Number(SHARE_SCALE)));
+  /** Sets aside what may go to waste, until that is known; false when it is more than the share. */
+  setAside(cost: NanoUsd, share: number): boolean {
+    const extra = this.#extra + this.#aside + cost;
+    if (extra * SHARE_SCALE > this.#total * BigInt(Math.round(share * Number(SHARE_SCALE)))) return false;
+    this.#aside += cost;
+    return true;
+  }
+
+  giveBack(cost: NanoUsd): void {
+    this.#aside -= cost;
   }
 }
 

@@ -1,12 +1,14 @@
 import { costOf } from "../ledger/cost.ts";
 import { NO_USAGE } from "../ledger/usage.ts";
-import { nanoUsd } from "../lib/money.ts";
+import type { NanoUsd } from "../lib/money.ts";
 import { ProviderError } from "../providers/provider.ts";
 import type { CandidateCall } from "./call-candidates.ts";
 import { type Begun, engage, type Entry, leave } from "./engage.ts";
 import { enter, mayBeAskedNow } from "./enter.ts";
 import type { HedgePlan } from "./hedge.ts";
-import { mayHaveWorked, measureAnswer, measureFailure } from "./measure-usage.ts";
+import { type MeasuredUsage, mayHaveWorked, measureAnswer, measureFailure } from "./measure-usage.ts";
+import type { Candidate } from "./model-router.ts";
+import { noteFault } from "./note-fault.ts";
 import type { CallServices } from "./run-completion.ts";
 
 /**
@@ -25,39 +27,44 @@ export async function hedgedCall(
   const afterMs = plan.afterMs ?? latencyOf(call, entry).quantile(0.95);
   if (afterMs === undefined || !(await isSlow(first, afterMs))) return take(await first.result);
 
-  const other = await secondEntry(services, call, plan, entry);
-  if (!other) return take(await first.result);
+  const hedge = await openHedge(services, call, plan, entry);
+  if (!hedge) return take(await first.result);
+  const { entry: other, giveBack } = hedge;
   if (signal.aborted || first.done) {
     leave(other, { kind: "nothing" });
-    // Was not asked after all, so it is the first one's fallback.
-    call.asked.delete(other.candidate);
+    giveBack();
     return take(await first.result);
   }
+  call.asked.set(other.candidate, undefined);
   const second = startRunner(services, call, other, true);
   const [early, late] = await earlier(first, second);
   const outcome = await early.result;
   const isHedge = early === second;
+  // What the second does not like about a request is no reason to give the first one up.
+  const decides =
+    outcome.kind === "begun" ||
+    signal.aborted ||
+    !(outcome.error instanceof ProviderError) ||
+    (outcome.error.isCallers && !isHedge);
 
-  if (outcome.kind === "begun") {
-    history.serve(early.entry.candidate);
-    services.events.hedged(other.candidate, isHedge ? "won" : "lost");
+  if (decides) {
+    history.serve(early.entry.candidate, call.requestFor(early.entry.candidate));
+    if (outcome.kind === "begun") services.events.hedged(other.candidate, isHedge ? "won" : "lost");
     late.cancel();
-    history.later.push(chargeLoser(services, call, plan, late));
-    return outcome.begun;
+    history.later.push(chargeLoser(services, call, plan, late).finally(giveBack));
+    return take(outcome);
   }
-  if (signal.aborted || !(outcome.error instanceof ProviderError) || outcome.error.isCallers) {
-    late.cancel();
-    history.later.push(chargeLoser(services, call, plan, late));
-    throw outcome.error;
-  }
+  giveBack();
   // The room for both is set aside already.
   if (mayHaveWorked(outcome.error)) {
-    const { usage } = await measureFailure(services.tokenCounter, call.request, outcome.error);
-    history.earlier.push({ model: early.entry.candidate.model, usage });
+    const { candidate } = early.entry;
+    const { usage } = await measureFailure(services.tokenCounter, call.requestFor(candidate), outcome.error);
+    history.earlier.push({ model: candidate.model, usage });
   }
-  history.serve(late.entry.candidate);
-  services.events.hedged(other.candidate, isHedge ? "lost" : "won");
-  return take(await late.result);
+  history.serve(late.entry.candidate, call.requestFor(late.entry.candidate));
+  const result = await late.result;
+  services.events.hedged(other.candidate, result.kind === "begun" && !isHedge ? "won" : "lost");
+  return take(result);
 }
 
 type RunnerResult =
@@ -79,12 +86,12 @@ function startRunner(services: CallServices, call: CandidateCall, entry: Entry, 
   call.signal.addEventListener("abort", follow);
   const startedAt = services.clock.monotonicMs();
   let done = false;
-  const result = engage(entry, call.request, {
+  const result = engage(entry, call.requestFor(entry.candidate), {
     history: call.history,
     clock: services.clock,
-    maxOutputTokens: call.maxOutputTokens,
+    maxOutputTokens: call.maxOutputTokensFor(entry.candidate),
     signal: controller.signal,
-    onFault: services.events.attemptFailed,
+    onFault: noteFault(services, call),
     ...(hedge && { hedge }),
   }).then(
     (begun): RunnerResult => ({
@@ -117,8 +124,8 @@ function startRunner(services: CallServices, call: CandidateCall, entry: Entry, 
   };
 }
 
-const latencyOf = ({ request }: CandidateCall, { target }: Entry) =>
-  request.stream ? target.firstToken : target.whole;
+const latencyOf = ({ requestFor }: CandidateCall, { candidate, target }: Entry) =>
+  requestFor(candidate).stream ? target.firstToken : target.whole;
 
 function take(result: RunnerResult): Begun {
   if (result.kind === "failed") throw result.error;
@@ -140,30 +147,47 @@ async function earlier(first: Runner, second: Runner): Promise<readonly [Runner,
   return early === first ? [first, second] : [second, first];
 }
 
-/** The next candidate, when there is one who can be asked at once and the budgets and the policy pay for it. */
-async function secondEntry(
+/**
+ * The next candidate that was not asked yet, when there is one who can be asked at once and the budgets and the policy pay for it;
+ * what is set aside of the policy's share is given back when it is known what the loser costs.
+ */
+async function openHedge(
   services: CallServices,
   call: CandidateCall,
   plan: HedgePlan,
   first: Entry,
-): Promise<Entry | undefined> {
-  const candidate = call.candidates.find((other) => other !== first.candidate && mayBeAskedNow(services.health, other));
-  if (!candidate || call.history.exhausted) return undefined;
-  const inputTokens = Math.ceil(call.request.document.bytes.length / BYTES_PER_TOKEN);
-  const lost = [first.candidate, candidate].map(({ model }) =>
-    costOf({ ...NO_USAGE, freshInputTokens: inputTokens }, model.rates),
-  );
-  const dearest = nanoUsd(lost[0]! > lost[1]! ? lost[0]! : lost[1]!);
-  const skipped = (): undefined => {
+): Promise<{ readonly entry: Entry; readonly giveBack: () => void } | undefined> {
+  const { asked, candidates, history, reservation, signal } = call;
+  const candidate = candidates.find((other) => !asked.has(other) && mayBeAskedNow(services.health, other));
+  if (!candidate || history.exhausted) return undefined;
+  const loss = lossOf(call, first.candidate, candidate);
+  if (!plan.spending.setAside(loss, plan.maxExtraSpend)) {
     services.events.hedged(candidate, "skipped");
     return undefined;
-  };
-  if (!plan.spending.allows(dearest, plan.maxExtraSpend)) return skipped();
-  if (!(await call.reservation.again())) return skipped();
-  const entry = await enter(services, candidate, { isRetry: false, alone: false, signal: call.signal });
-  if ("why" in entry) return skipped();
-  call.asked.add(candidate);
-  return entry;
+  }
+  const giveBack = (): void => plan.spending.giveBack(loss);
+  let entry: Entry | undefined;
+  try {
+    if ((await reservation.again()) && !signal.aborted) {
+      const entered = await enter(services, candidate, { isRetry: false, alone: false, signal });
+      if ("permit" in entered) entry = entered;
+    }
+  } finally {
+    if (!entry) {
+      giveBack();
+      services.events.hedged(candidate, "skipped");
+    }
+  }
+  return entry && { entry, giveBack };
+}
+
+/** About what the dearer of the two is billed for the input alone. */
+function lossOf({ requestFor }: CandidateCall, ...candidates: readonly Candidate[]): NanoUsd {
+  const losses = candidates.map((candidate) => {
+    const freshInputTokens = Math.ceil(requestFor(candidate).document.bytes.length / BYTES_PER_TOKEN);
+    return costOf({ ...NO_USAGE, freshInputTokens }, candidate.model.rates);
+  });
+  return losses.reduce((most, loss) => (loss > most ? loss : most));
 }
 
 const BYTES_PER_TOKEN = 4;
@@ -175,18 +199,19 @@ async function chargeLoser(
   loser: Runner,
 ): Promise<void> {
   const result = await loser.result;
-  const { model } = loser.entry.candidate;
+  const { candidate } = loser.entry;
+  const request = call.requestFor(candidate);
+  let measured: MeasuredUsage;
   if (result.kind === "begun") {
     // Both began at the same moment.
     const { answer, ended } = result.begun;
     if (answer.kind === "stream") await answer.rest.return();
     ended({ kind: "nothing" });
-  } else if (result.error instanceof ProviderError && !mayHaveWorked(result.error)) return;
-  const { usage } = await measureAnswer(
-    tokenCounter,
-    call.request,
-    result.kind === "begun" ? result.begun.answer : undefined,
-  );
-  call.history.earlier.push({ model, usage });
-  plan.spending.addLost(costOf(usage, model.rates));
+    measured = await measureAnswer(tokenCounter, request, answer);
+  } else if (result.error instanceof ProviderError) {
+    measured = await measureFailure(tokenCounter, request, result.error);
+  } else measured = await measureAnswer(tokenCounter, request, undefined);
+  if (measured.usageSource === "none") return;
+  call.history.earlier.push({ model: candidate.model, usage: measured.usage });
+  plan.spending.addLost(costOf(measured.usage, candidate.model.rates));
 }

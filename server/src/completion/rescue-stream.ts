@@ -1,9 +1,8 @@
 import type { RescueMode } from "../access/api-key.ts";
 import { BrikkError } from "../errors.ts";
-import { costOf } from "../ledger/cost.ts";
 import type { AttemptUsage, Reservation } from "../ledger/ledger.ts";
+import { inputTokens, type Usage } from "../ledger/usage.ts";
 import { editJsonDocument, parseJsonDocument } from "../lib/json-document.ts";
-import { usdNumber } from "../lib/money.ts";
 import { sseData, sseEvent } from "../lib/sse-events.ts";
 import { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
@@ -44,11 +43,10 @@ export async function rescueStream(rescue: Rescue, begun: Begun, broken: StreamE
   const { call, services, history } = rescue;
   const servedBy = [begun.candidate];
   let ending = broken;
-  let said = "";
+  /** As the caller has it. */
+  let text = rescue.mode === "continue" ? broken.answer.meter.soundText : "";
   while (isRescuable(rescue, ending)) {
-    const cut = ending.answer;
-    const text = rescue.mode === "continue" ? wholeText(said, cut.meter.text.join("")) : "";
-    const next = await takeOver(rescue, servedBy.at(-1)!, text);
+    const next = await takeOver(rescue, servedBy, text);
     if (!next) {
       if (!call.signal.aborted) return ending;
       return callerLeft(call.signal) ? { outcome: "cancelled" } : { ...ending, error: call.signal.reason };
@@ -61,6 +59,7 @@ export async function rescueStream(rescue: Rescue, begun: Begun, broken: StreamE
       if (notice) await notice;
     }
     const answer = next.answer as StreamedAnswer;
+    const joint = createJoint(from, text);
     // Whoever comes after goes on with the id that the caller knows.
     answer.meter.head = from.head;
     ending = await relayStream({
@@ -69,12 +68,13 @@ export async function rescueStream(rescue: Rescue, begun: Begun, broken: StreamE
       sink: call.sink,
       signal: call.signal,
       wantsUsage: call.request.wantsUsage,
-      describeUsage: (chunk) => addEarlier(describeUsage(chunk, answer, next.candidate), history.earlier),
-      refit: refitter(from, text),
+      describeUsage: (chunk) =>
+        describeUsage(addEarlier(chunk, history.earlier), answer, next.candidate, history.earlier),
+      refit: joint.refit,
     });
     next.ended(fateOfStream(ending, call.signal));
     services.events.rescued(rescue.mode, ending.outcome === "completed" ? "completed" : "broken");
-    said = text;
+    if (rescue.mode === "continue") text = joint.text;
   }
   return ending;
 }
@@ -93,49 +93,48 @@ function isRescuable({ call, mode, history }: Rescue, ending: StreamEnding): end
   );
 }
 
-/** Others first, then whoever broke off: that may have been the connection. Undefined when nobody takes over. */
+/** Who has not spoken yet comes first, whoever broke off last comes last: that may have been the connection. Undefined when nobody takes over. */
 async function takeOver(
   { services, call, route, reservation, history, mode }: Rescue,
-  broke: Candidate,
+  servedBy: readonly Candidate[],
   text: string,
 ): Promise<Begun | undefined> {
-  const others = route.candidates.filter((candidate) => candidate !== broke);
+  const { request, signal } = call;
   const saidTokens = mode === "continue" ? await services.tokenCounter.count([text]) : 0;
-  for (const candidate of [...others, broke]) {
-    // What was said is input now. It fits in what is set aside for another whole answer if the rest is shorter by as much.
-    const allowed = least(call.request.maxOutputTokens ?? candidate.model.maxOutputTokens, reservation.maxOutputTokens);
-    const maxOutputTokens =
-      mode === "restart" || allowed === undefined ? reservation.maxOutputTokens : allowed - saidTokens;
-    if (maxOutputTokens !== undefined && maxOutputTokens < 1) return undefined;
+  // What was said is input now. It fits in what is set aside for another whole answer if the rest is shorter by as much.
+  const maxOutputTokensFor = ({ model }: Candidate): number | undefined => {
+    const allowed = least(request.maxOutputTokens ?? model.maxOutputTokens, reservation.maxOutputTokens);
+    return mode === "restart" || allowed === undefined ? reservation.maxOutputTokens : allowed - saidTokens;
+  };
+  let candidates = route.candidates
+    .filter((candidate) => (maxOutputTokensFor(candidate) ?? 1) >= 1)
+    .toSorted((one, other) => servedBy.lastIndexOf(one) - servedBy.lastIndexOf(other));
+  while (candidates.length > 0) {
     try {
       return await callCandidates(services, {
-        candidates: [candidate],
-        request: mode === "restart" ? call.request : continued(call.request, candidate, text),
+        candidates,
+        requestFor: (candidate) => (mode === "restart" ? request : continued(request, candidate, text)),
         reservation,
         history,
-        asked: new Set(),
-        maxOutputTokens,
+        asked: new Map(),
+        maxOutputTokensFor,
         hedge: undefined,
-        signal: call.signal,
+        signal,
       });
     } catch (error) {
-      if (call.signal.aborted || history.exhausted) return undefined;
-      const { kind } = reasonOf(error);
-      if (kind === "budget") return undefined;
-      if (kind === "bug") throw error;
+      if (signal.aborted || history.exhausted) return undefined;
+      if (!(error instanceof ProviderError)) {
+        if (error instanceof BrikkError) return undefined;
+        throw error;
+      }
+      if (!error.isCallers) return undefined;
+      // Who does not take an answer to go on with is followed by those who were not asked yet.
+      const refusing = candidates.findIndex((candidate) => candidate === history.candidate);
+      candidates = candidates.slice(refusing + 1);
     }
   }
   return undefined;
 }
-
-/** Of a provider that cannot, another one may be able to. */
-function reasonOf(error: unknown): { readonly kind: "provider" | "budget" | "bug" } {
-  if (error instanceof BrikkError) return { kind: error.code === "hard_cap_exceeded" ? "budget" : "provider" };
-  return { kind: error instanceof ProviderError ? "provider" : "bug" };
-}
-
-/** A model that repeats what it was given has said all of it by itself. */
-const wholeText = (said: string, now: string): string => (now.startsWith(said) ? now : said + now);
 
 const least = (a: number | undefined, b: number | undefined): number | undefined =>
   a === undefined ? b : b === undefined ? a : Math.min(a, b);
@@ -151,8 +150,8 @@ function continued(
     provider.continuation === "prefix"
       ? [...before, { role: "assistant", content: text, prefix: true }]
       : [...before, { role: "assistant", content: text }, { role: "user", content: GO_ON }];
-  const bytes = editJsonDocument(request.document, new Map([["messages", { set: messages }]]));
-  return { ...request, document: parseJsonDocument(bytes) };
+  const document = parseJsonDocument(editJsonDocument(request.document, new Map([["messages", { set: messages }]])));
+  return { ...request, document };
 }
 
 const GO_ON =
@@ -178,24 +177,31 @@ interface RefitChoice {
   readonly finish_reason?: unknown;
 }
 
-/** Events of the answer that takes over, as parts of the stream that it goes on with. */
-function refitter(junction: Junction, said: string): (bytes: Buffer) => Buffer | undefined {
+interface Joint {
+  readonly refit: (bytes: Buffer) => Buffer;
+  /** What the caller has of the whole answer. */
+  readonly text: string;
+}
+
+/** Makes events of the answer that takes over parts of the stream that it goes on with. */
+function createJoint(junction: Junction, said: string): Joint {
+  let text = said;
   /** Some models say again what they were given before they go on. */
   let repeated = said;
   let heldBack = "";
-  const unrepeated = (text: string): string => {
-    if (repeated === "") return text;
-    if (repeated.startsWith(text)) {
-      repeated = repeated.slice(text.length);
-      heldBack = repeated === "" ? "" : heldBack + text;
+  const unrepeated = (next: string): string => {
+    if (repeated === "") return next;
+    if (repeated.startsWith(next)) {
+      repeated = repeated.slice(next.length);
+      heldBack = repeated === "" ? "" : heldBack + next;
       return "";
     }
-    const fresh = text.startsWith(repeated) ? text.slice(repeated.length) : heldBack + text;
+    const fresh = next.startsWith(repeated) ? next.slice(repeated.length) : heldBack + next;
     repeated = "";
     heldBack = "";
     return fresh;
   };
-  return (bytes) => {
+  const refit = (bytes: Buffer): Buffer => {
     const data = sseData(bytes);
     if (data === undefined) return bytes;
     const chunk = JSON.parse(data) as WireChunk;
@@ -207,6 +213,7 @@ function refitter(junction: Junction, said: string): (bytes: Buffer) => Buffer |
         fresh = heldBack + fresh;
         heldBack = "";
       }
+      text += fresh;
       return typeof content === "string" || fresh !== ""
         ? { ...choice, delta: { ...choice.delta, content: fresh } }
         : choice;
@@ -219,29 +226,24 @@ function refitter(junction: Junction, said: string): (bytes: Buffer) => Buffer |
       ...((ends || chunk.usage != null) && { brikk: markOf(junction) }),
     });
   };
+  return {
+    refit,
+    get text() {
+      return text;
+    },
+  };
 }
 
 /** The usage of the whole stream: what was cut is billed, too. */
 function addEarlier(chunk: WireChunk, earlier: readonly AttemptUsage[]): WireChunk {
-  const usage = chunk.usage as { prompt_tokens?: number; completion_tokens?: number; cost_usd: number };
-  const prompt = earlier.reduce(
-    (sum, { usage: { freshInputTokens, cachedInputTokens } }) => sum + freshInputTokens + cachedInputTokens,
-    0,
-  );
-  const completion = earlier.reduce((sum, attempt) => sum + attempt.usage.outputTokens, 0);
-  const costUsd = earlier.reduce((sum, attempt) => sum + usdNumber(costOf(attempt.usage, attempt.model.rates)), 0);
-  const total = {
-    prompt: (usage.prompt_tokens ?? 0) + prompt,
-    completion: (usage.completion_tokens ?? 0) + completion,
-  };
+  const usage = chunk.usage as { readonly prompt_tokens?: number; readonly completion_tokens?: number };
+  const sum = (tokensOf: (usage: Usage) => number): number =>
+    earlier.reduce((tokens, attempt) => tokens + tokensOf(attempt.usage), 0);
+  const prompt = (usage.prompt_tokens ?? 0) + sum(inputTokens);
+  const completion =
+    (usage.completion_tokens ?? 0) + sum(({ outputTokens, audioOutputTokens }) => outputTokens + audioOutputTokens);
   return {
     ...chunk,
-    usage: {
-      ...usage,
-      prompt_tokens: total.prompt,
-      completion_tokens: total.completion,
-      total_tokens: total.prompt + total.completion,
-      cost_usd: usage.cost_usd + costUsd,
-    },
+    usage: { ...usage, prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion },
   };
 }

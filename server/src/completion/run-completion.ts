@@ -67,11 +67,11 @@ export async function runCompletion(services: CompletionServices, call: Completi
     if (call.signal.aborted) throw call.signal.reason;
     const begun = await callCandidates(services, {
       candidates: route.candidates,
-      request: call.request,
+      requestFor: () => call.request,
       reservation,
       history,
-      asked: new Set(),
-      maxOutputTokens: reservation.maxOutputTokens,
+      asked: new Map(),
+      maxOutputTokensFor: () => reservation.maxOutputTokens,
       hedge: services.hedgeOf(route.policy),
       signal: call.signal,
     });
@@ -245,20 +245,26 @@ async function receive(
     begun.ended({ kind: "well" });
     return { outcome: "completed", answer };
   }
-  call.sink.start({
-    candidate,
-    route,
-    fallback: candidate !== route.candidates[0],
-    clampedMaxTokens: reservation.maxOutputTokens,
-    timeToFirstTokenMs: history.timeToFirstTokenMs ?? 0,
-  });
+  try {
+    call.sink.start({
+      candidate,
+      route,
+      fallback: candidate !== route.candidates[0],
+      clampedMaxTokens: reservation.maxOutputTokens,
+      timeToFirstTokenMs: history.timeToFirstTokenMs ?? 0,
+    });
+  } catch (error) {
+    await answer.rest.return();
+    begun.ended({ kind: "nothing" });
+    throw error;
+  }
   const ending = await relayStream({
     candidate,
     answer,
     sink: call.sink,
     signal: call.signal,
     wantsUsage: call.request.wantsUsage,
-    describeUsage: (chunk) => describeUsage(chunk, answer, candidate),
+    describeUsage: (chunk) => describeUsage(chunk, answer, candidate, history.earlier),
     refit: undefined,
   });
   begun.ended(fateOfStream(ending, call.signal));
@@ -283,7 +289,7 @@ async function recorded(
 
 async function settlementOf(
   { tokenCounter }: CompletionServices,
-  { request, sink }: CompletionCall,
+  { sink }: CompletionCall,
   ending: Ending,
   route: Route,
   history: CallHistory,
@@ -292,11 +298,12 @@ async function settlementOf(
   await Promise.all(history.later);
   const { open } = history;
   let measured = NOTHING_USED;
-  if (open?.answer) measured = await measureAnswer(tokenCounter, request, open.answer);
-  else if (open?.error !== undefined) measured = await measureFailure(tokenCounter, request, open.error);
-  else if (open && ending.outcome === "failed") measured = await measureFailure(tokenCounter, request, ending.error);
+  if (open?.answer) measured = await measureAnswer(tokenCounter, open.request, open.answer);
+  else if (open?.error !== undefined) measured = await measureFailure(tokenCounter, open.request, open.error);
+  else if (open && ending.outcome === "failed")
+    measured = await measureFailure(tokenCounter, open.request, ending.error);
   // Whoever was asked last was still at it.
-  else if (open) measured = await measureAnswer(tokenCounter, request, undefined);
+  else if (open) measured = await measureAnswer(tokenCounter, open.request, undefined);
   let { candidate, earlier }: { candidate: Candidate | undefined; earlier: readonly AttemptUsage[] } = history;
   if (history.cut && !open?.answer) {
     // Nobody took over: the row is about the one who spoke.

@@ -43,10 +43,18 @@ export class StreamMeter {
   /** One choice that holds nothing but text: what another model could go on with. */
   plain = true;
   #text: string[] = [];
+  #soundTexts: number | undefined;
   #begun = new Set<number>();
   #finished = new Set<number>();
 
   read(event: Buffer): MeteredEvent {
+    const sound = this.#text.length;
+    const read = this.#readEvent(event);
+    if (read.kind === "malformed" || read.kind === "vendor-error") this.#soundTexts ??= sound;
+    return read;
+  }
+
+  #readEvent(event: Buffer): MeteredEvent {
     const data = sseData(event);
     if (data === undefined) return QUIET;
     if (data === "[DONE]") return DONE;
@@ -85,6 +93,11 @@ export class StreamMeter {
   /** What was produced so far, for an estimate. */
   get text(): readonly string[] {
     return this.#text;
+  }
+
+  /** What was said before anything was wrong with the stream: so much of it is passed on. */
+  get soundText(): string {
+    return this.#text.slice(0, this.#soundTexts).join("");
   }
 
   #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
