@@ -145,6 +145,7 @@ function continued(
   { connected: { provider } }: Candidate,
   text: string,
 ): CompletionRequest {
+  if (text === "") return request;
   const before = request.document.value["messages"] as readonly unknown[];
   const messages =
     provider.continuation === "prefix"
@@ -172,6 +173,9 @@ const markOf = ({ mode, servedBy }: Junction) => ({
 const noticeOf = (junction: Junction): Buffer =>
   sseEvent({ ...junction.head, object: "chat.completion.chunk", choices: [], brikk: markOf(junction) });
 
+/** Characters. */
+const LEAST_REPETITION = 24;
+
 interface RefitChoice {
   readonly delta?: Readonly<Record<string, unknown>>;
   readonly finish_reason?: unknown;
@@ -186,8 +190,9 @@ interface Joint {
 /** Makes events of the answer that takes over parts of the stream that it goes on with. */
 function createJoint(junction: Junction, said: string): Joint {
   let text = said;
-  /** Some models say again what they were given before they go on. */
-  let repeated = said;
+  const { continuation } = junction.servedBy.at(-1)!.connected.provider;
+  /** Models say again what they were given as a prefix; told to go on, some do. A word or two may as well be the answer's own. */
+  let repeated = continuation === "prefix" || said.length >= LEAST_REPETITION ? said : "";
   let heldBack = "";
   const unrepeated = (next: string): string => {
     if (repeated === "") return next;
