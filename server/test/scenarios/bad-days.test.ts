@@ -1,65 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { type TestContext, test } from "node:test";
-import { setTimeout as wait } from "node:timers/promises";
-import { Agent, request } from "undici";
-import { type GatewayUnderTest, type HarnessOptions, startGateway } from "../harness/gateway-under-test.ts";
+import { test } from "node:test";
+import { request } from "undici";
 import { followBill } from "../harness/provider-bill.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
+import { agentOf, ask, crowd, post, started } from "./bad-day-callers.ts";
 
 /** Providers' bad days under load: what callers get, what is billed, and what is left behind. */
-type Model = "brikk/auto" | "gpt-4o-mini" | "mistral-small-latest";
-
-interface Outcome {
-  readonly status: number;
-  readonly provider: string | undefined;
-  /** A plain answer, or a stream that ended with [DONE]. */
-  readonly whole: boolean;
-  /** The code of a refusal, or of the error event that ended a stream. */
-  readonly code: string | undefined;
-}
-
-async function started(t: TestContext, options: HarnessOptions = {}): Promise<GatewayUnderTest> {
-  const brikk = await startGateway(options);
-  t.after(() => brikk.close());
-  return brikk;
-}
-
-function agentOf(t: TestContext, connections: number): Agent {
-  const agent = new Agent({ connections });
-  t.after(() => agent.destroy());
-  return agent;
-}
-
-const post = (brikk: GatewayUnderTest, agent: Agent, model: Model, stream: boolean, content: string) =>
-  request(`${brikk.url}/v1/chat/completions`, {
-    method: "POST",
-    dispatcher: agent,
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ model, stream, max_tokens: 60, messages: [{ role: "user", content }] }),
-  });
-
-async function ask(...question: Parameters<typeof post>): Promise<Outcome> {
-  const answer = await post(...question);
-  const text = await answer.body.text();
-  const provider = answer.headers["x-brikk-provider"] as string | undefined;
-  const { statusCode: status } = answer;
-  const fault = status === 200 ? text.split("event: error\ndata: ")[1] : text;
-  const code = fault && (JSON.parse(fault) as { error: { code: string } }).error.code;
-  const whole = status === 200 && (question[3] ? text.endsWith("data: [DONE]\n\n") : text.startsWith("{"));
-  assert.ok(whole !== (code !== undefined), `neither whole nor a clear error: ${text.slice(-200)}`);
-  return { status, provider, whole, code };
-}
-
-/** That many questions, so many at a time. */
-async function crowd(total: number, atOnce: number, question: (turn: number) => Promise<void>): Promise<void> {
-  let turn = 0;
-  const caller = async (): Promise<void> => {
-    while (turn < total) await question(turn++);
-  };
-  await Promise.all(Array.from({ length: atOnce }, caller));
-}
-
 test("with 30 % of both providers' answers failing at random 99 % of 2,000 requests succeed, without a storm, and the ledger is the providers' bill", async (t) => {
   const brikk = await started(t, { simulator: { seed: 7 } });
   const agent = agentOf(t, 25);
@@ -90,50 +37,6 @@ test("with 30 % of both providers' answers failing at random 99 % of 2,000 reque
   assert.ok((sums!["attempts"] as bigint) <= 3_200n, `${String(sums!["attempts"])} attempts`);
   assert.equal(BigInt(bill.requests), sums!["attempts"]);
   assert.equal(sums!["cost"], bill.total);
-});
-
-test("a provider that flaps for 60 s is left alone while its breaker is open and serves again within one probe interval", async (t) => {
-  const brikk = await started(t);
-  const agent = agentOf(t, 20);
-  const { simulator, gateway } = brikk;
-  const breaker = () => gateway.health.targets().find(({ provider }) => provider === "openai");
-  const state = { failures: 0, asked: 0, fromOther: 0, stopped: false };
-  const traffic = Array.from({ length: 4 }, async (_, caller) => {
-    for (let turn = 0; !state.stopped; turn += 1) {
-      const { whole, provider } = await ask(brikk, agent, "brikk/auto", turn % 2 === 0, `${caller}: question ${turn}`);
-      state.asked += 1;
-      if (!whole) state.failures += 1;
-      if (provider === "mistral") state.fromOther += 1;
-      await wait(20);
-    }
-  });
-  const until = performance.now() + 60_000;
-  let flaps = 0;
-  while (performance.now() < until) {
-    simulator.faults.set({ vendor: "openai", fault: { kind: "status", status: 500 } });
-    await eventually(() => breaker()?.state === "open");
-    const reached = simulator.served.totals().openai.requests;
-    await wait(3_500);
-    // Probes only, and those of them that came while it was half-open.
-    const probes = simulator.served.totals().openai.requests - reached;
-    assert.ok(probes <= 15, `${probes} requests reached a provider whose breaker is open`);
-    simulator.faults.clear();
-    const { nextProbeAtMs } = breaker()!;
-    const intervalMs = nextProbeAtMs === undefined ? 0 : Math.max(0, nextProbeAtMs - Date.now());
-    const mendedAt = performance.now();
-    await eventually(() => breaker()?.state === "closed", intervalMs + 3_000);
-    assert.ok(performance.now() - mendedAt <= intervalMs + 1_000, "it was not asked when its time was over");
-    await eventually(
-      () => simulator.served.list(1).length > 0 && gateway.health.providerReport("openai").inFlight >= 0,
-    );
-    flaps += 1;
-    await wait(1_000);
-  }
-  state.stopped = true;
-  await Promise.all(traffic);
-  t.diagnostic(`${flaps} flaps, ${state.asked} requests, ${state.fromOther} served by the other`);
-  assert.ok(flaps >= 5);
-  assert.equal(state.failures, 0, "the other provider was there all the time");
 });
 
 test("500 open streams while a provider hangs: the other one's first token comes as soon as before", async (t) => {
