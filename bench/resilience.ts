@@ -103,6 +103,7 @@ export async function measureResilience(): Promise<ResilienceCost> {
       asked: new Map(),
       maxOutputTokensFor: () => undefined,
       hedge: undefined,
+      endsAtMs: undefined,
       signal,
     });
     begun.ended({ kind: "well" });

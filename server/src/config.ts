@@ -219,7 +219,11 @@ export const settings = [
     meaning: "waiting for the first output of a model that thinks before it speaks",
   },
   { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
-  { name: "PROVIDER_MAX_RETRIES", fallback: "3", meaning: "tries after the first, over all candidates of a request" },
+  {
+    name: "PROVIDER_MAX_RETRIES",
+    fallback: "3",
+    meaning: "how often a request may ask again, over all candidates; each is asked once without that",
+  },
   {
     name: "PROVIDER_PROBE_SECONDS",
     fallback: undefined,

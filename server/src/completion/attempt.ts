@@ -1,5 +1,5 @@
 import type { JsonDocument } from "../lib/json-document.ts";
-import { SseFramer } from "../lib/sse-events.ts";
+import { sseData, SseFramer } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
 import { type Operation, type Provider, ProviderError, type ResponseHeaders } from "../providers/provider.ts";
 import type { UpstreamResponse } from "../providers/transport.ts";
@@ -76,7 +76,7 @@ export async function attempt(
       throw provider.readFault(response.status, response.headers, await readFaultBody(response));
     if (!call.stream)
       return readWhole(await readAll(response, MAX_ANSWER_BYTES, provider.name), call.operation, provider, response);
-    const answer = await openStream(response, provider.name, timer, ended);
+    const answer = await openStream(response, provider, timer, ended);
     timer.restart({ fault: "idle-timeout", ms: timeouts.idleMs });
     streaming = true;
     return answer;
@@ -143,10 +143,11 @@ function readWhole(
 
 async function openStream(
   response: UpstreamResponse,
-  provider: string,
+  from: Provider,
   timer: AttemptTimer,
   ended: () => void,
 ): Promise<StreamedAnswer> {
+  const provider = from.name;
   const meter = new StreamMeter();
   const pieces = meteredPieces(response, meter, provider, timer, ended);
   const held: MeteredBytes[] = [];
@@ -165,11 +166,7 @@ async function openStream(
           held.push(piece);
           continue;
         }
-        if (event.kind === "vendor-error")
-          throw new ProviderError("overloaded", "The provider reported an error at the start of its stream.", {
-            provider,
-            vendorMessage: event.message,
-          });
+        if (event.kind === "vendor-error") throw readFirstError(piece, from, response);
         if (event.kind === "malformed")
           throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", {
             provider,
@@ -189,6 +186,18 @@ async function openStream(
   } finally {
     if (!answered) await pieces.return();
   }
+}
+
+/** A refusal, where it is one that is known; else the provider may have worked and may bill it, and it may pass. */
+function readFirstError(
+  { bytes }: MeteredBytes,
+  provider: Provider,
+  { status, headers }: UpstreamResponse,
+): ProviderError {
+  const error = provider.readFault(status, headers, Buffer.from(sseData(bytes) ?? ""));
+  return error.fault === "unusable"
+    ? new ProviderError("stream-broken", "The provider reported an error at the start of its stream.", error.info)
+    : error;
 }
 
 async function* meteredPieces(

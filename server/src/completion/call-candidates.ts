@@ -75,8 +75,11 @@ export async function callCandidates(services: CallServices, call: CandidateCall
     const soonestMs = Math.min(...again.map((candidate) => targetOf(services.health, candidate).availableInMs));
     // Who has not been asked yet has only to wait for its breaker; a step at a time where probes decide.
     const pauseMs = Math.max(soonestMs, last === undefined ? SHORTEST_PAUSE_MS : backoffMs(round, services.random));
-    if (waitedMs + pauseMs > (last === undefined ? PATIENCE_MS : LONGEST_WAIT_MS))
-      throw last ?? nobodyAvailable(obstacles);
+    // What would come too late for this request is told while there is somebody to tell.
+    const tooLong =
+      waitedMs + pauseMs > (last === undefined ? PATIENCE_MS : LONGEST_WAIT_MS) ||
+      (call.endsAtMs !== undefined && services.clock.monotonicMs() + pauseMs >= call.endsAtMs);
+    if (tooLong) throw last ?? nobodyAvailable(obstacles);
     await wait(pauseMs, signal);
     waitedMs += pauseMs;
     pool = again;
@@ -94,6 +97,8 @@ export interface CandidateCall {
   /** What the candidate's answer is shortened to: by the budget, or by what was said already. */
   readonly maxOutputTokensFor: (candidate: Candidate) => number | undefined;
   readonly hedge: HedgePlan | undefined;
+  /** When the request's time is over, on the monotonic clock; the signal says when it is. */
+  readonly endsAtMs: number | undefined;
   readonly signal: AbortSignal;
 }
 

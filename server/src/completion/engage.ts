@@ -24,7 +24,7 @@ export interface Begun {
 /** What became of a call, as far as it says something about its provider. */
 export type Fate =
   | { readonly kind: "well" }
-  | { readonly kind: "fault"; readonly fault: string }
+  | { readonly kind: "fault"; readonly error: ProviderError }
   /** The caller left, or the mistake was the caller's own. */
   | { readonly kind: "nothing" };
 
@@ -69,7 +69,18 @@ export async function engage(
     target.firstToken.add(ms);
     entry.permit.began();
   } else target.whole.add(ms);
-  return { candidate, answer, ended: (fate) => leave(entry, fate) };
+  return {
+    candidate,
+    answer,
+    ended: (fate) => {
+      // It broke off after it had begun.
+      if (fate.kind === "fault") {
+        open.failed(fate.error);
+        options.onFault(candidate, fate.error);
+      }
+      leave(entry, fate);
+    },
+  };
 }
 
 export function leave({ target, permit }: Entry, fate: Fate): void {
@@ -78,7 +89,7 @@ export function leave({ target, permit }: Entry, fate: Fate): void {
     case "well":
       return permit.succeeded();
     case "fault":
-      return permit.failed(fate.fault);
+      return permit.failed(fate.error.fault);
     case "nothing":
       return permit.ignored();
     default:
@@ -89,7 +100,7 @@ export function leave({ target, permit }: Entry, fate: Fate): void {
 export function fateOf(error: unknown, signal: AbortSignal): Fate {
   if (signal.aborted || !(error instanceof ProviderError) || error.isCallers) return { kind: "nothing" };
   if (error.fault === "rate-limited" && error.info.retryAfterMs !== undefined) return { kind: "nothing" };
-  return { kind: "fault", fault: error.fault };
+  return { kind: "fault", error };
 }
 
 /** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */

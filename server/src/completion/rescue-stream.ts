@@ -119,6 +119,7 @@ async function takeOver(
         asked: new Map(),
         maxOutputTokensFor,
         hedge: undefined,
+        endsAtMs: call.endsAtMs,
         signal,
       });
     } catch (error) {

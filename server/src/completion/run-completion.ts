@@ -73,6 +73,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
       asked: new Map(),
       maxOutputTokensFor: () => reservation.maxOutputTokens,
       hedge: services.hedgeOf(route.policy),
+      endsAtMs: call.endsAtMs,
       signal: call.signal,
     });
     history.timeToFirstTokenMs = Math.round(clock.monotonicMs() - startedMs);
@@ -163,6 +164,8 @@ export interface CompletionCall {
   readonly sink: CompletionSink;
   /** What is to be done with a stream that breaks after its output began; undefined: it ends as what it is. */
   readonly rescue: RescueMode | undefined;
+  /** The request's deadline, on the monotonic clock. */
+  readonly endsAtMs?: number;
   /** Aborted when the caller leaves, the request's deadline is over or the server stops. */
   readonly signal: AbortSignal;
 }

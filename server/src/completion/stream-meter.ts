@@ -23,6 +23,7 @@ const MALFORMED: MeteredEvent = { kind: "malformed" };
 
 export interface WireChunk {
   readonly id?: unknown;
+  readonly object?: unknown;
   readonly created?: unknown;
   readonly choices?: readonly WireChoice[];
   readonly usage?: unknown;
@@ -67,6 +68,8 @@ export class StreamMeter {
     if (typeof chunk !== "object" || chunk === null) return MALFORMED;
     if (chunk.error !== undefined && chunk.error !== null)
       return { kind: "vendor-error", message: vendorMessage(chunk.error) };
+    // An error without a wrapping, behind which some servers send [DONE] all the same.
+    if (chunk.object === "error") return { kind: "vendor-error", message: vendorMessage(chunk) };
     this.head ??= { id: chunk.id, created: chunk.created };
     if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
     let output = false;

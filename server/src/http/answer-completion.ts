@@ -40,6 +40,7 @@ export function createAnswerCompletion(
     reply.raw.on("close", left);
     // Who has left already closes nothing any more.
     if (reply.raw.destroyed) left();
+    const endsAtMs = services.clock.monotonicMs() + limits.requestTimeoutMs;
     const deadline = setTimeout(
       () => hand.controller.abort(deadlineExceeded(limits.requestTimeoutMs)),
       limits.requestTimeoutMs,
@@ -64,6 +65,7 @@ export function createAnswerCompletion(
         traceId: trace.traceId,
         ...completion,
         rescue,
+        endsAtMs,
         signal: hand.controller.signal,
         sink: stream ?? NO_STREAM,
       });

@@ -23,6 +23,8 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
     if (record.stream && record.timeToFirstTokenMs !== undefined)
       metrics.firstToken.observe({ provider, model }, record.timeToFirstTokenMs / 1_000);
     if (record.attempts) metrics.attempts.inc({ provider, model }, record.attempts);
+    // Those of the process itself are refused before they come here.
+    if (record.errorCode === "overloaded") metrics.overloadRefusals.inc({ reason: "provider" });
     if (record.fallback) metrics.fallbacks.inc({ provider, model });
     if (record.receipt) metrics.costUsd.inc({ provider, model }, usdNumber(record.receipt.cost));
     if (usage) {

@@ -114,6 +114,7 @@ const errors: readonly [unknown, string][] = [
   [{ error: "plain words" }, "plain words"],
   [{ error: { code: 3000 } }, "no reason given"],
   [{ object: "error", error: { message: { detail: [] } } }, "no reason given"],
+  [{ object: "error", message: "out of memory", type: "internal_server_error", code: 500 }, "out of memory"],
   [{ error: { message: "x".repeat(2_000) } }, "x".repeat(500)],
 ];
 for (const [data, message] of errors) {

@@ -371,7 +371,6 @@ test("a body that is not what was promised is survived", () => {
     "[]",
     '"text"',
     "{",
-    '{"error":"a text"}',
     '{"error":[1]}',
     '{"error":{"message":{"a":1}}}',
     "\u0000\uffff",
@@ -381,6 +380,15 @@ test("a body that is not what was promised is survived", () => {
     assert.equal(error.info.vendorMessage, undefined);
   }
   assert.equal(provider.readFault(400, {}, Buffer.from([0xff, 0xfe])).fault, "refused");
+});
+
+test("errors without OpenAI's wrapping keep their words, as vLLM and Ollama send them", () => {
+  const flat = fault(400, { object: "error", message: "too long", type: "BadRequestError", param: null, code: 400 });
+  assert.deepEqual(
+    [flat.fault, flat.info.vendorMessage, flat.info.vendorType],
+    ["refused", "too long", "BadRequestError"],
+  );
+  assert.equal(fault(404, { error: "model 'm' not found" }).info.vendorMessage, "model 'm' not found");
 });
 
 test("a vendor's endless message is cut", () => {

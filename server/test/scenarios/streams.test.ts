@@ -411,6 +411,10 @@ const breaks: readonly [string, (provider: ServerResponse) => unknown][] = [
       provider.end(event({ error: { message: "vendor's own words", type: "server_error" } }) + event("[DONE]")),
   ],
   [
+    "the vendor reports an error without a wrapping",
+    (provider) => provider.end(event({ object: "error", message: "vendor's own words", code: 500 }) + event("[DONE]")),
+  ],
+  [
     "a finish came but neither usage nor an end",
     (provider) => provider.write(event(chunk({}, "stop")), () => provider.socket?.resetAndDestroy()),
   ],

@@ -139,7 +139,7 @@ function askForUsage(document: JsonDocument, edits: Map<string, JsonEdit>): void
 function readOpenAiFault(provider: string, status: number, headers: ResponseHeaders, body: Buffer): ProviderError {
   const parsed = readJson(body);
   const answer = isRecord(parsed) ? parsed : {};
-  const error = isRecord(answer["error"]) ? answer["error"] : {};
+  const error = errorIn(answer);
   const vendor = {
     message: textOf(error["message"]),
     type: textOf(error["type"]),
@@ -150,4 +150,11 @@ function readOpenAiFault(provider: string, status: number, headers: ResponseHead
   return status === 200
     ? describeFaultInside(provider, headers, vendor, answer["usage"])
     : describeFault(provider, status, headers, vendor);
+}
+
+/** OpenAI's own form, or one of those that other servers answer with: the error without a wrapping, or its text alone. */
+function errorIn(answer: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { error } = answer;
+  if (isRecord(error)) return error;
+  return answer["object"] === "error" ? answer : { message: error };
 }
