@@ -1,3 +1,4 @@
+import { BASE_ADDRESS_FORM, isBaseAddress } from "./config/base-address.ts";
 import {
   EMPTY_CONFIG_FILE,
   type ModelSetting,
@@ -219,7 +220,11 @@ export const settings = [
     meaning: "waiting for the first output of a model that thinks before it speaks",
   },
   { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
-  { name: "PROVIDER_MAX_RETRIES", fallback: "3", meaning: "tries after the first, over all candidates of a request" },
+  {
+    name: "PROVIDER_MAX_RETRIES",
+    fallback: "3",
+    meaning: "how often a request may ask candidates again, over all of them; each is asked once without that",
+  },
   {
     name: "PROVIDER_PROBE_SECONDS",
     fallback: undefined,
@@ -315,13 +320,8 @@ export function loadConfig(environment: Environment): Config {
   };
   const address = (name: SettingName): string => {
     const text = read(name).replace(/\/+$/, "");
-    try {
-      const { protocol } = new URL(text);
-      if (protocol === "http:" || protocol === "https:") return text;
-    } catch {
-      // Said below, like any other fault.
-    }
-    fault(name, "an http:// or https:// address");
+    // It may hold a password, so this fault has its own words.
+    if (!isBaseAddress(text)) faults.push(`${name} is not ${BASE_ADDRESS_FORM}.`);
     return text;
   };
   const secret = (name: string): string | undefined => {

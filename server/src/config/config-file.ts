@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
+import { BASE_ADDRESS_FORM, isBaseAddress } from "./base-address.ts";
 import { DIALECTS, RESERVED_NAMES } from "./provider-names.ts";
 
 /**
@@ -75,10 +76,7 @@ const providerEntry = z.strictObject({
     .transform((text, context) => {
       const address = text.trim().replace(/\/+$/, "");
       if (isBaseAddress(address)) return address;
-      context.addIssue({
-        code: "custom",
-        message: "is not an http:// or https:// address without credentials, query and fragment",
-      });
+      context.addIssue({ code: "custom", message: `is not ${BASE_ADDRESS_FORM}` });
       return z.NEVER;
     })
     .optional(),
@@ -277,22 +275,5 @@ function checkPolicies(
     }
     if (entry.hedge !== undefined && entry.candidates.length === 1)
       report([...place, "hedge"], "needs a second candidate to ask");
-  }
-}
-
-/** Credentials in an address would reach logs; they go into a variable. */
-function isBaseAddress(text: string): boolean {
-  try {
-    const { protocol, username, password, search, hash } = new URL(text);
-    return (
-      (protocol === "http:" || protocol === "https:") &&
-      username === "" &&
-      password === "" &&
-      search === "" &&
-      hash === "" &&
-      !/[?#]/.test(text)
-    );
-  } catch {
-    return false;
   }
 }

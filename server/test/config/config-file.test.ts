@@ -402,6 +402,8 @@ test("a key that was pasted into the file, into an address or with a space is re
     [{ ...house, base_url: "https://user:hunter2@llm.example/v1" }, {}],
     [{ ...house, base_url: "https://llm.example/v1?key=hunter2" }, {}],
     [{ ...house, api_key_env: "KEY" }, { KEY: "hunter2 hunter2" }],
+    [house, { OPENAI_BASE_URL: "https://user:hunter2@llm.example/v1" }],
+    [house, { MISTRAL_BASE_URL: "https://llm.example/v1?key=hunter2" }],
   ] as const) {
     const faults = faultsOf({ providers: [entry] }, environment);
     assert.equal(faults.length, 1);
