@@ -88,6 +88,18 @@ test("failed probes open the breaker of the default model before the first calle
   assert.equal(health.standingOf("acme", "m").state, "open");
 });
 
+test("a server without a list of models answers, and one that limits the rate of probes is no failing one", async (t) => {
+  let status = 404;
+  const { probes, health, clock, outcomes } = await probing(t, () => status);
+  for (let turn = 0; turn < 10; turn += 1) {
+    if (turn === 5) status = 429;
+    await probes.round();
+    clock.advance(60_000);
+  }
+  assert.deepEqual(outcomes, [...Array(5).fill("acme ok"), ...Array(5).fill("acme failed rate-limited")]);
+  assert.equal(health.standingOf("acme", "m").state, "closed");
+});
+
 test("a key that was withdrawn is found out, and a provider that never answers is not waited for longer than an attempt", async (t) => {
   let status = 401;
   const { probes, outcomes, clock } = await probing(t, () => status);
