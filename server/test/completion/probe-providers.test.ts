@@ -34,7 +34,7 @@ async function probing(t: TestContext, status: () => number) {
     all: [connected],
     known: ["acme"],
     find: () => connected,
-    replace: () => undefined,
+    replace: () => [],
     close: () => Promise.resolve(),
   };
   const clock = createTestClock();
