@@ -249,6 +249,24 @@ test("taken out while it streams, a provider finishes its answer; new requests d
   );
 });
 
+test("an explanation refuses what would be refused, as the only candidate is to be left alone for an hour", async (t) => {
+  const busy = await ownServer(t, (response) => response.writeHead(429, { "retry-after": "3600" }).end("{}"));
+  const { url } = await gatewayWith(t, { providers: [house(busy.baseUrl)] });
+  const request = { model: "house/gpt-4o-mini", messages: [{ role: "user", content: "Hi" }] };
+  const explained = async () =>
+    (await (await post(url, "/v1/explain", request)).json()) as {
+      passes: boolean;
+      refusal: { status: number; code: string } | null;
+      route: { candidates: object[] };
+    };
+  assert.equal((await explained()).passes, true);
+  await chat(url);
+  const { passes, refusal, route } = await explained();
+  const refused = await chat(url);
+  assert.deepEqual([passes, refusal?.status, refusal?.code], [false, refused.status, await codeOf(refused)]);
+  assert.equal(route.candidates.length, 1);
+});
+
 test("what was learnt of a server is forgotten when its name is given to another one, or to none", async (t) => {
   const busy = await ownServer(t, (response) => response.writeHead(429, { "retry-after": "3600" }).end("{}"));
   const { url, gateway } = await gatewayWith(t, { providers: [house(busy.baseUrl)] });
