@@ -241,6 +241,7 @@ const unfit: readonly [request: object, missing: RegExp | undefined][] = [
   [{ document_image_limit: 3 }, /document_image_limit/],
   [{ messages: [{ role: "assistant", content: "Once", prefix: true }] }, /prefix/],
   [{ messages: [{ role: "user", content: [{ type: "document_url", document_url: "https://x" }] }] }, /document_url/],
+  [{ messages: [{ role: "user", content: [{ type: "input_audio", input_audio: "AAAA" }] }] }, /without its format/],
   [{ safe_prompt: false, prompt_mode: null, guardrails: [], random_seed: 1 }, undefined],
   [{ logit_bias: { 1: 1 }, logprobs: true, messages: [{ role: "user", content: "x" }] }, undefined],
   [{ messages: "x" }, undefined],

@@ -25,11 +25,14 @@ const WITHOUT_EFFECT = [
   "service_tier",
   "safety_identifier",
   "prompt_cache_retention",
-  "verbosity",
 ];
 /** Without effect while they say nothing: OpenAI's SDKs and its own answers carry them so. */
 const EMPTY_WITHOUT_EFFECT = ["logit_bias", "logprobs", "top_logprobs", "audio", "functions", "function_call"];
+/** What there is without the field. */
+const MEDIUM: ReadonlySet<unknown> = new Set([null, "medium"]);
 const EMPTY_IN_MESSAGES = ["refusal", "audio", "annotations", "function_call"];
+/** What vendors show of a model's thoughts, and do not read when it is sent back. */
+const THOUGHTS = ["reasoning_content", "reasoning"];
 
 export function createMistral(options: OpenAiCompatibleOptions): Provider {
   const base = new URL(options.baseUrl).pathname.replace(/\/$/, "");
@@ -47,6 +50,8 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
       if (operation === "chat") {
         for (const field of EMPTY_WITHOUT_EFFECT)
           if (document.members.has(field) && saysNothing(document.value[field])) edits.set(field, "remove");
+        if (document.members.has("verbosity") && MEDIUM.has(document.value["verbosity"]))
+          edits.set("verbosity", "remove");
         if (isTextOnly(document.value["modalities"]) && document.members.has("modalities"))
           edits.set("modalities", "remove");
         if (document.members.has("seed"))
@@ -108,25 +113,40 @@ const saysNothing = (value: unknown): boolean =>
 const isTextOnly = (modalities: unknown): boolean =>
   modalities == null || (Array.isArray(modalities) && modalities.every((kind) => kind === "text"));
 
-/** A developer is a system here, and what OpenAI's own answers carry empty is no field of a message. */
+/** A developer is a system here, sound is text by itself, and what other vendors' answers carry beside what was said is no field. */
 function translateMessages(document: JsonDocument, edits: Map<string, JsonEdit>): void {
   const messages = document.value["messages"];
   if (!Array.isArray(messages) || !messages.some(needsTranslation)) return;
   edits.set("messages", {
     set: messages.map((message: unknown) => {
       if (!isRecord(message) || !needsTranslation(message)) return message;
-      const kept = Object.fromEntries(Object.entries(message).filter(([name]) => !isEmptyExtra(message, name)));
-      return message["role"] === "developer" ? { ...kept, role: "system" } : kept;
+      const kept = Object.fromEntries(Object.entries(message).filter(([name]) => !isNoField(message, name)));
+      const { content } = kept;
+      return {
+        ...kept,
+        ...(message["role"] === "developer" && { role: "system" }),
+        ...(Array.isArray(content) && {
+          content: content.map((part: unknown) =>
+            isWrappedSound(part) ? { ...part, input_audio: part.input_audio.data } : part,
+          ),
+        }),
+      };
     }),
   });
 }
 
 const needsTranslation = (message: unknown): boolean =>
   isRecord(message) &&
-  (message["role"] === "developer" || EMPTY_IN_MESSAGES.some((name) => isEmptyExtra(message, name)));
+  (message["role"] === "developer" ||
+    Object.keys(message).some((name) => isNoField(message, name)) ||
+    (Array.isArray(message["content"]) && message["content"].some(isWrappedSound)));
 
-const isEmptyExtra = (message: Readonly<Record<string, unknown>>, name: string): boolean =>
-  EMPTY_IN_MESSAGES.includes(name) && name in message && saysNothing(message[name]);
+const isNoField = (message: Readonly<Record<string, unknown>>, name: string): boolean =>
+  THOUGHTS.includes(name) || (EMPTY_IN_MESSAGES.includes(name) && saysNothing(message[name]));
+
+/** With its format beside it, which is told by the sound itself here. */
+const isWrappedSound = (part: unknown): part is { readonly input_audio: { readonly data: string } } =>
+  isRecord(part) && isRecord(part["input_audio"]) && typeof part["input_audio"]["data"] === "string";
 
 /** `message` is a text, or for a body that did not validate an object `{detail: [{type, loc, msg}]}`. */
 function readMessage(message: unknown): { message: string | undefined; param: string | undefined } {
