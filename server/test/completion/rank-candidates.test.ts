@@ -211,6 +211,12 @@ const preferences: readonly (readonly [string, Wish, readonly string[], string])
     ["gamma/best", "alpha/small", "beta/middle"],
     "policy gamma",
   ],
+  [
+    "a provider that is no candidate, by the hint",
+    preferring("cheap", { provider: "delta" }),
+    ["alpha/small", "beta/middle", "gamma/best"],
+    "policy delta, which is no candidate; cheapest for this request",
+  ],
 ];
 for (const [name, wish, order, reason] of preferences) {
   test(`the order of ${name}`, () => {

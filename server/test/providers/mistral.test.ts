@@ -103,6 +103,23 @@ for (const [what, text, expected] of mappings) {
   });
 }
 
+test("what goes out for embeddings: their length has another name here", () => {
+  for (const [text, expected] of [
+    ['{"model":"m","input":"x","dimensions":256}', '{"model":"m","input":"x","output_dimension":256}'],
+    ['{"model":"m","input":"x","dimensions":null}', '{"model":"m","input":"x"}'],
+    ['{"model":"m","dimensions":9,"output_dimension":256}', '{"model":"m","output_dimension":256}'],
+  ] as const)
+    assert.equal(sent(text, "embeddings"), expected);
+});
+
+test("embeddings of tokens are nothing that this form has", () => {
+  const unfitFor = (input: unknown) =>
+    provider.unfit("embeddings", parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", input }))));
+  assert.match(unfitFor([1, 2]) ?? "", /has no input of tokens/);
+  assert.match(unfitFor([[1, 2]]) ?? "", /has no input of tokens/);
+  assert.equal(unfitFor(["a", "b"]), undefined);
+});
+
 test("a limit on the output goes out under the vendor's name alone", () => {
   for (const text of ['{"model":"m"}', '{"model":"m","max_completion_tokens":9}', '{"model":"m","max_tokens":9}']) {
     const { body } = provider.prepare("chat", parseJsonDocument(Buffer.from(text)), PLAIN, 5);

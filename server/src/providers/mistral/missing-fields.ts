@@ -39,6 +39,9 @@ const MISSING: readonly (readonly [what: string, isAskedFor: (request: Request) 
 export const missingHere = (request: Request): string | undefined =>
   MISSING.find(([, isAskedFor]) => isAskedFor(request))?.[0];
 
+export const missingInEmbeddings = ({ input }: Request): string | undefined =>
+  Array.isArray(input) && input.some((text) => typeof text !== "string") ? "input of tokens" : undefined;
+
 const hasOther = (values: unknown, only: string): boolean =>
   Array.isArray(values) && values.some((value) => value !== only);
 const recordsIn = (values: unknown): readonly Request[] => (Array.isArray(values) ? values.filter(isRecord) : []);

@@ -11,7 +11,7 @@ import { isRecord, readJson, textOf } from "../openai-compatible/vendor-answer.t
 import { describeFault } from "../openai-compatible/vendor-fault.ts";
 import type { Provider } from "../provider.ts";
 import { readHeadroom } from "../rate-limit-headroom.ts";
-import { missingHere } from "./missing-fields.ts";
+import { missingHere, missingInEmbeddings } from "./missing-fields.ts";
 
 /**
  * Mistral speaks OpenAI's form with differences. It refuses fields it does not know (422), so the ones that OpenAI's SDKs
@@ -54,20 +54,14 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
           edits.set("verbosity", "remove");
         if (isTextOnly(document.value["modalities"]) && document.members.has("modalities"))
           edits.set("modalities", "remove");
-        if (document.members.has("seed"))
-          edits.set(
-            "seed",
-            document.members.has("random_seed") || document.value["seed"] === null
-              ? "remove"
-              : { renameTo: "random_seed" },
-          );
+        renameField(document, edits, "seed", "random_seed");
         limitOutput(document, edits, "max_tokens", maxOutputTokens);
         translateMessages(document, edits);
-      }
+      } else renameField(document, edits, "dimensions", "output_dimension");
       return { path: paths[operation], headers, body: editJsonDocument(document, edits) };
     },
     unfit: (operation, document) => {
-      const missing = operation === "chat" ? missingHere(document.value) : undefined;
+      const missing = operation === "chat" ? missingHere(document.value) : missingInEmbeddings(document.value);
       return missing === undefined ? undefined : `${options.name} has no ${missing}`;
     },
     probe: () => probeRequest(base, headers),
@@ -112,6 +106,13 @@ const saysNothing = (value: unknown): boolean =>
 
 const isTextOnly = (modalities: unknown): boolean =>
   modalities == null || (Array.isArray(modalities) && modalities.every((kind) => kind === "text"));
+
+/** A null would be refused under the new name, and what the caller wrote under it stands. */
+function renameField(document: JsonDocument, edits: Map<string, JsonEdit>, name: string, renameTo: string): void {
+  if (!document.members.has(name)) return;
+  const goes = document.members.has(renameTo) || document.value[name] === null;
+  edits.set(name, goes ? "remove" : { renameTo });
+}
 
 /** A developer is a system here, sound is text by itself, and what other vendors' answers carry beside what was said is no field. */
 function translateMessages(document: JsonDocument, edits: Map<string, JsonEdit>): void {
