@@ -45,7 +45,7 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
       if (stopping.signal.aborted) return;
       if (!(thrown instanceof ProviderError)) throw thrown;
       // Not every server has a list of models; one that says so answers.
-      if (!thrown.isCallers) error = thrown;
+      if (!thrown.isAnswer) error = thrown;
     }
     health.noteProbe(connected, { atMs: clock.now(), ok: error === undefined, detail: error?.fault ?? "answers" });
     // Who limits our rate is well.

@@ -103,6 +103,11 @@ for (const [what, text, expected] of mappings) {
   });
 }
 
+test("a model that is not there is told from what is wrong with the request", () => {
+  assert.equal(fault(400, { message: "Invalid model: x", type: "invalid_model", code: "1500" }).fault, "model-missing");
+  assert.equal(fault(400, { message: "Bad", type: "invalid_request_error", code: "3001" }).fault, "refused");
+});
+
 test("what goes out for embeddings: their length has another name here", () => {
   for (const [text, expected] of [
     ['{"model":"m","input":"x","dimensions":256}', '{"model":"m","input":"x","output_dimension":256}'],
