@@ -30,9 +30,9 @@ const WITHOUT_EFFECT = [
 const EMPTY_WITHOUT_EFFECT = ["logit_bias", "logprobs", "top_logprobs", "audio", "functions", "function_call"];
 /** What there is without the field. */
 const MEDIUM: ReadonlySet<unknown> = new Set([null, "medium"]);
-const EMPTY_IN_MESSAGES = ["refusal", "audio", "annotations", "function_call"];
+const EMPTY_IN_MESSAGES: ReadonlySet<string> = new Set(["refusal", "audio", "annotations", "function_call"]);
 /** What vendors show of a model's thoughts, and do not read when it is sent back. */
-const THOUGHTS = ["reasoning_content", "reasoning"];
+const THOUGHTS: ReadonlySet<string> = new Set(["reasoning_content", "reasoning"]);
 
 export function createMistral(options: OpenAiCompatibleOptions): Provider {
   const base = new URL(options.baseUrl).pathname.replace(/\/$/, "");
@@ -143,7 +143,7 @@ const needsTranslation = (message: unknown): boolean =>
     (Array.isArray(message["content"]) && message["content"].some(isWrappedSound)));
 
 const isNoField = (message: Readonly<Record<string, unknown>>, name: string): boolean =>
-  THOUGHTS.includes(name) || (EMPTY_IN_MESSAGES.includes(name) && saysNothing(message[name]));
+  THOUGHTS.has(name) || (EMPTY_IN_MESSAGES.has(name) && saysNothing(message[name]));
 
 /** With its format beside it, which is told by the sound itself here. */
 const isWrappedSound = (part: unknown): part is { readonly input_audio: { readonly data: string } } =>
