@@ -299,6 +299,8 @@ const faults: readonly [number, unknown, ProviderFault][] = [
   [402, {}, "quota"],
   [403, { error: { code: "unsupported_country_region_territory" } }, "credentials"],
   [404, { error: { code: "model_not_found" } }, "model-missing"],
+  [404, { error: { message: "The model `x` does not exist.", type: "NotFoundError", code: 404 } }, "model-missing"],
+  [404, { error: { message: "model 'x' not found", type: "not_found_error" } }, "model-missing"],
   [403, { error: { code: "model_not_found" } }, "credentials"],
   [404, "<html>not found</html>", "refused"],
   [403, { error: { code: 403, message: "flagged", metadata: { reasons: ["violence"] } } }, "refused"],

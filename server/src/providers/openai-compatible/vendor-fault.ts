@@ -57,7 +57,7 @@ function faultInfo(provider: string, status: number, headers: ResponseHeaders, v
 const isQuota = ({ type, code }: VendorFault): boolean => QUOTA.test(`${type ?? ""} ${code ?? ""}`);
 
 /** Who has named it was perhaps not the caller, but the router or a policy; or the vendor has retired it since. */
-const MODEL_MISSING = /model_not_found|invalid_model/i;
+const MODEL_MISSING = /model_not_found|invalid_model|^not_?found_?error/i;
 
 const isModelMissing = (status: number, { type, code }: VendorFault): boolean =>
   (status === 400 || status === 404) && MODEL_MISSING.test(`${type ?? ""} ${code ?? ""}`);
