@@ -70,7 +70,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerExplainRoute(app, {
-    services: { ledger, tokenCounter: gateway.tokenCounter },
+    services: { ledger, tokenCounter: gateway.tokenCounter, health: gateway.health },
     router,
     rateLimiter: gateway.rateLimiter,
   });

@@ -1,3 +1,4 @@
+import { BASE_ADDRESS_FORM, isBaseAddress } from "./config/base-address.ts";
 import {
   EMPTY_CONFIG_FILE,
   type ModelSetting,
@@ -319,13 +320,8 @@ export function loadConfig(environment: Environment): Config {
   };
   const address = (name: SettingName): string => {
     const text = read(name).replace(/\/+$/, "");
-    try {
-      const { protocol } = new URL(text);
-      if (protocol === "http:" || protocol === "https:") return text;
-    } catch {
-      // Said below, like any other fault.
-    }
-    fault(name, "an http:// or https:// address");
+    // It may hold a password, so this fault has its own words.
+    if (!isBaseAddress(text)) faults.push(`${name} is not ${BASE_ADDRESS_FORM}.`);
     return text;
   };
   const secret = (name: string): string | undefined => {

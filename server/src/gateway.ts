@@ -192,7 +192,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     replaceConfigFile: (next, simulated) => {
       // First what may throw.
       catalogue = catalogueWith(next, clock);
-      providers.replace(next.providers, simulated);
+      for (const name of providers.replace(next.providers, simulated)) health.forget(name);
       policies = next.policies;
     },
     close: async () => {

@@ -11,6 +11,7 @@ import type { HedgePlan } from "./hedge.ts";
 import { hedgedCall } from "./hedged-call.ts";
 import type { Candidate } from "./model-router.ts";
 import { noteFault } from "./note-fault.ts";
+import type { ProviderHealth } from "./provider-health.ts";
 import type { CallServices } from "./run-completion.ts";
 
 /**
@@ -138,6 +139,18 @@ async function makeRoom({ tokenCounter }: CallServices, call: CandidateCall): Pr
     history.close();
   }
   if (signal.aborted) throw signal.reason;
+}
+
+/** What a request that came now would be refused with, as all its candidates are to be left alone for longer than it waits. */
+export function nobodyReady(
+  health: Pick<ProviderHealth, "standingOf">,
+  candidates: readonly Candidate[],
+): BrikkError | undefined {
+  const obstacles = candidates.map((candidate): Obstacle => {
+    const { state, availableInMs } = health.standingOf(candidate.model.provider, candidate.model.id);
+    return { candidate, why: state === "closed" ? "rate limited" : "circuit open", availableInMs };
+  });
+  return obstacles.every(({ availableInMs }) => availableInMs! > PATIENCE_MS) ? nobodyAvailable(obstacles) : undefined;
 }
 
 function nobodyAvailable(obstacles: readonly Obstacle[]): BrikkError {

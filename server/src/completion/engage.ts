@@ -98,7 +98,7 @@ export function leave({ target, permit }: Entry, fate: Fate): void {
 }
 
 export function fateOf(error: unknown, signal: AbortSignal): Fate {
-  if (signal.aborted || !(error instanceof ProviderError) || error.isCallers) return { kind: "nothing" };
+  if (signal.aborted || !(error instanceof ProviderError) || error.isAnswer) return { kind: "nothing" };
   if (error.fault === "rate-limited" && error.info.retryAfterMs !== undefined) return { kind: "nothing" };
   return { kind: "fault", error };
 }

@@ -4,6 +4,7 @@ import type { BudgetStanding } from "../ledger/budget-standing.ts";
 import type { Preview } from "../ledger/ledger.ts";
 import { mostOf } from "../ledger/request-cost.ts";
 import type { NanoUsd } from "../lib/money.ts";
+import { nobodyReady } from "./call-candidates.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { spendingOf } from "./request-bound.ts";
@@ -29,11 +30,13 @@ export interface CandidateCost {
 }
 
 /**
- * Walks the way of a request (see run-completion.ts) up to the reservation, and sets nothing aside: no provider is called, nothing
+ * Walks the way of a request (see run-completion.ts) up to the first attempt, and sets nothing aside: no provider is called, nothing
  * is charged, nothing is written down. Throws only when the budgets cannot be read.
  */
 export async function explainCompletion(
-  services: Pick<CompletionServices, "ledger" | "tokenCounter">,
+  services: Pick<CompletionServices, "ledger" | "tokenCounter"> & {
+    readonly health: Pick<CompletionServices["health"], "standingOf">;
+  },
   call: { readonly key: ApiKey; readonly request: CompletionRequest; readonly chooseRoute: () => Route },
 ): Promise<Explanation> {
   const { ledger } = services;
@@ -67,6 +70,6 @@ export async function explainCompletion(
     },
     worstCase: preview.worstCase,
     clampedMaxTokens: preview.passes ? preview.maxOutputTokens : undefined,
-    refusal: preview.passes ? undefined : preview.refusal,
+    refusal: preview.passes ? nobodyReady(services.health, route.candidates) : preview.refusal,
   };
 }

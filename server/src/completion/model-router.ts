@@ -2,6 +2,7 @@ import type { PolicyConfig } from "../config.ts";
 import { BrikkError } from "../errors.ts";
 import type { CatalogueModel, ModelCatalogue } from "../ledger/model-catalogue.ts";
 import type { ConnectedProvider, ProviderSet } from "../providers/provider-set.ts";
+import { wrongKind } from "./candidate-fitness.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { TargetStanding } from "./provider-health.ts";
 import { rankCandidates } from "./rank-candidates.ts";
@@ -93,14 +94,23 @@ export function createModelRouter(options: {
     const contenders: Contender[] = [];
     const excluded: ExcludedModel[] = [];
     for (const [index, { resolution, weight }] of listed.entries()) {
-      if (resolution.kind !== "found") excluded.push(excludedBy(resolution));
-      // Whoever is named twice is asked at its first place.
-      else if (!contenders.some(({ candidate }) => isSame(candidate, resolution.candidate))) {
-        const { candidate } = resolution;
-        const standing = standingOf(candidate.model.provider, candidate.model.id);
-        contenders.push({ candidate, standing, weight, place: index + 1 });
+      if (resolution.kind !== "found") {
+        excluded.push(excludedBy(resolution));
+        continue;
       }
+      const { candidate } = resolution;
+      const { provider, id } = candidate.model;
+      const mismatch = wrongKind(candidate.model, request.operation);
+      if (mismatch !== undefined) excluded.push({ provider, model: id, reason: mismatch });
+      // Whoever is named twice is asked at its first place.
+      else if (!contenders.some((other) => isSame(other.candidate, candidate)))
+        contenders.push({ candidate, standing: standingOf(provider, id), weight, place: index + 1 });
     }
+    if (contenders.length === 0)
+      refuseWrongKind(
+        listed.flatMap(({ resolution }) => (resolution.kind === "found" ? resolution.candidate : [])),
+        request,
+      );
     const ranking = rankCandidates(contenders, wish, { facts: requestFacts(request), languages, random });
     for (const { candidate, reason } of ranking.excluded)
       excluded.push({ provider: candidate.model.provider, model: candidate.model.id, reason });
@@ -193,7 +203,11 @@ export function createModelRouter(options: {
       }
       const policy = names.length === 1 ? policyInsteadOf(first) : undefined;
       if (policy) return byPolicy(policy, request, first);
-      if (names.length === 1) return single(foundOrRefused(resolve(first)), "model named by the caller");
+      if (names.length === 1) {
+        const candidate = foundOrRefused(resolve(first));
+        refuseWrongKind([candidate], request);
+        return single(candidate, "model named by the caller");
+      }
       const named = names.map(resolve);
       for (const resolution of named) foundOrRefused(resolution);
       return rank(named.map(unweighted), { kind: "given" }, request);
@@ -247,6 +261,14 @@ function foundOrRefused(resolution: Resolution): Candidate {
     default:
       return resolution satisfies never;
   }
+}
+
+/** Of the first one, when it does something else than what is asked. */
+function refuseWrongKind([first]: readonly Candidate[], { operation }: CompletionRequest): void {
+  const mismatch = first && wrongKind(first.model, operation);
+  if (mismatch === undefined) return;
+  const { provider, id } = first!.model;
+  throw new BrikkError("invalid_request", `${provider}/${id} ${mismatch}.`, { param: "model" });
 }
 
 function nobodyLeft(policy: PolicyConfig | undefined, excluded: readonly ExcludedModel[]): BrikkError {

@@ -77,8 +77,9 @@ function byStrategy(contenders: readonly Contender[], policy: PolicyConfig, cont
 const inPlaces = (contenders: readonly Contender[], where: string): Placed[] =>
   contenders.map((contender) => ({ contender, reason: `place ${contender.place} ${where}` }));
 
-function putFirst(provider: string, { order }: PreferenceOrder): PreferenceOrder {
+function putFirst(provider: string, { order, reason }: PreferenceOrder): PreferenceOrder {
   const isIt = ({ contender }: Placed): boolean => contender.candidate.model.provider === provider;
+  if (!order.some(isIt)) return { order, reason: `policy ${provider}, which is no candidate; ${reason}` };
   return {
     order: [
       ...order.filter(isIt).map(({ contender }) => ({ contender, reason: "the provider asked for" })),

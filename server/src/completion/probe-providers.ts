@@ -44,10 +44,13 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
     } catch (thrown) {
       if (stopping.signal.aborted) return;
       if (!(thrown instanceof ProviderError)) throw thrown;
-      error = thrown;
+      // Not every server has a list of models; one that says so answers.
+      if (!thrown.isAnswer) error = thrown;
     }
     health.noteProbe(connected, { atMs: clock.now(), ok: error === undefined, detail: error?.fault ?? "answers" });
-    if (error) health.targetOf(connected, provider.defaultModel).admit()?.failed(error.fault);
+    // Who limits our rate is well.
+    if (error && error.fault !== "rate-limited")
+      health.targetOf(connected, provider.defaultModel).admit()?.failed(error.fault);
     onProbed(provider.name, error ? "failed" : "ok", error);
   };
 

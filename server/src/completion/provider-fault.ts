@@ -25,6 +25,7 @@ export function callersError(thrown: unknown, attempts: readonly AttemptNote[] =
   };
   switch (fault) {
     case "refused":
+    case "model-missing":
       return new BrikkError(
         "invalid_request",
         info.vendorMessage ?? `${info.provider} refused the request with status ${info.status}.`,

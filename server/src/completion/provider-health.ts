@@ -22,6 +22,8 @@ export interface ProviderHealth {
   noteProbe(connected: ConnectedProvider, probe: ProbeResult): void;
   /** Closes breakers and ends cool-downs by hand: all, a provider's, or one model's. How many there were. */
   reset(provider?: string, model?: string): number;
+  /** What was learnt of a provider that is gone, or is another server now under the same name. Calls in hand end where they began. */
+  forget(provider: string): void;
 }
 
 export interface TargetStanding {
@@ -268,6 +270,11 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
           if ((model === undefined || target.model === model) && target.reset()) changed += 1;
       }
       return changed;
+    },
+    forget(provider) {
+      count -= byProvider.get(provider)?.size ?? 0;
+      byProvider.delete(provider);
+      providers.delete(provider);
     },
   };
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { parse as parseYaml } from "yaml";
 import { z } from "zod";
+import { BASE_ADDRESS_FORM, isBaseAddress } from "./base-address.ts";
 import { DIALECTS, RESERVED_NAMES } from "./provider-names.ts";
 
 /**
@@ -21,7 +22,9 @@ const NAME_FORM =
 
 const dollars = z.union([z.string(), z.number()]).transform((value, context) => {
   const text = typeof value === "number" ? value.toFixed(6).replace(/\.?0+$/, "") : value;
-  if (/^\d{1,6}(\.\d{1,6})?$/.test(text)) return text;
+  // What has more decimals is a price per token perhaps, and would be rounded to nothing.
+  const isWhole = typeof value === "string" || Number(text) === value;
+  if (isWhole && /^\d{1,6}(\.\d{1,6})?$/.test(text)) return text;
   context.addIssue({ code: "custom", message: "is not an amount of USD with at most 6 decimals" });
   return z.NEVER;
 });
@@ -73,10 +76,7 @@ const providerEntry = z.strictObject({
     .transform((text, context) => {
       const address = text.trim().replace(/\/+$/, "");
       if (isBaseAddress(address)) return address;
-      context.addIssue({
-        code: "custom",
-        message: "is not an http:// or https:// address without credentials, query and fragment",
-      });
+      context.addIssue({ code: "custom", message: `is not ${BASE_ADDRESS_FORM}` });
       return z.NEVER;
     })
     .optional(),
@@ -138,12 +138,11 @@ const sections = z.strictObject({
 export function readConfigFile(path: string): { readonly file: ConfigFile; readonly faults: readonly string[] } {
   let document: unknown;
   try {
-    document = parseYaml(readFileSync(path, "utf8")) ?? {};
+    document = parseYaml(readFileSync(path, "utf8"), { logLevel: "error" }) ?? {};
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     return {
       file: EMPTY_CONFIG_FILE,
-      faults: [`BRIKK_CONFIG names ${path}, which cannot be read: ${firstLine(reason)}.`],
+      faults: [`BRIKK_CONFIG names ${path}, which cannot be read: ${reasonOf(cause)}.`],
     };
   }
   const faults: string[] = [];
@@ -188,7 +187,13 @@ interface Placed<Entry> {
 type Report = (place: readonly PropertyKey[], message: string) => void;
 
 const entries = <Entry>(placed: readonly Placed<Entry>[]): Entry[] => placed.map(({ entry }) => entry);
-const firstLine = (text: string): string => (text.split("\n")[0] ?? "").replace(/[:.]$/, "");
+
+/** Without what the parser quotes, where a key may have been pasted: what stands behind a colon, and the lines around the fault. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof ReferenceError) return "it has a word with * before it, which means an anchor that is not there";
+  const [reason = ""] = (cause instanceof Error ? cause.message : String(cause)).split("\n");
+  return reason.replace(/[:.]$/, "").replace(/(?<=\w): .*(?= at line \d+, column \d+$)/, "");
+}
 
 /** A chat model's answer must have a price, and a model one price only. */
 function checkPrices(
@@ -199,7 +204,10 @@ function checkPrices(
   const priced = new Map<string, string>();
   for (const { place, entry } of prices) {
     if (lacksOutputPrice(entry.model, entry)) report(place, OUTPUT_PRICE_MISSING);
-    priced.set(keyOf(entry.provider, entry.model), place.map(String).join("."));
+    const key = keyOf(entry.provider, entry.model);
+    const earlier = priced.get(key);
+    if (earlier !== undefined) report(place, `has another price at ${earlier}`);
+    else priced.set(key, place.map(String).join("."));
   }
   for (const { place, entry } of providers) {
     const known = new Set<string>();
@@ -267,22 +275,5 @@ function checkPolicies(
     }
     if (entry.hedge !== undefined && entry.candidates.length === 1)
       report([...place, "hedge"], "needs a second candidate to ask");
-  }
-}
-
-/** Credentials in an address would reach logs; they go into a variable. */
-function isBaseAddress(text: string): boolean {
-  try {
-    const { protocol, username, password, search, hash } = new URL(text);
-    return (
-      (protocol === "http:" || protocol === "https:") &&
-      username === "" &&
-      password === "" &&
-      search === "" &&
-      hash === "" &&
-      !/[?#]/.test(text)
-    );
-  } catch {
-    return false;
   }
 }

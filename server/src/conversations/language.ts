@@ -138,13 +138,17 @@ const URDU_ONLY = /[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2]/g;
 const OTHERS =
   /[\u067a-\u067d\u067f-\u0685\u0689\u068a\u068c-\u068f\u0693-\u0697\u0699-\u06a6\u06ab\u06b1\u06b3\u06b5\u06bb\u06bc\u06c6-\u06cb\u06cd\u06ce\u06d0\u06d5]/g;
 
-/** By the letters, which tell short texts apart as well; what has none of them may be any. */
+/** A word with the article: the others have borrowed a few, and shorter ones. */
+const ARABIC_ARTICLE = /(?<!\p{L})[\u0648\u0641\u0628\u0643]?\u0627\u0644\p{L}{4,}/u;
+
+/** By the letters, which tell short texts apart as well; what has none of them and no Arabic article may be any. */
 function languageOfArabicScript(text: string): string | undefined {
   const letters = countOf(text, LETTERS.Arabic);
   if (countOf(text, OTHERS) * 50 > letters) return undefined;
   const arabic = countOf(text, ARABIC_ONLY);
   const urdu = countOf(text, URDU_ONLY);
   const eastern = countOf(text, PERSIAN_AND_URDU) + urdu;
+  if (arabic === 0 && eastern === 0) return ARABIC_ARTICLE.test(text) ? "ar" : undefined;
   if (arabic === eastern) return undefined;
   if (arabic > eastern) return "ar";
   return urdu * 20 >= letters ? "ur" : "fa";

@@ -47,8 +47,9 @@ const labelsOf = ({ provider, id }: Candidate["model"]): { provider: string; mod
   model: id,
 });
 
-/** What is read when somebody looks. */
+/** What is read when somebody looks; whoever is there no longer is not shown either. */
 export function gaugeProviders(metrics: Metrics, health: ProviderHealth, providers: readonly string[]): void {
+  for (const gauge of [metrics.providerInFlight, metrics.providerQueued, metrics.circuitBreakerState]) gauge.reset();
   for (const provider of providers) {
     const { inFlight, queued } = health.providerReport(provider);
     metrics.providerInFlight.set({ provider }, inFlight);

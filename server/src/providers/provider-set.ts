@@ -25,9 +25,10 @@ export interface ProviderSet {
   find(name: string): ConnectedProvider | undefined;
   /**
    * Takes other providers in. One that is as it was keeps its connections; those of one that changed or went away are closed
-   * when no request can need them any more.
+   * when no request can need them any more. Gives the names of those that went away or are another server now, of which nothing
+   * is known that was learnt of the one before.
    */
-  replace(providers: readonly ProviderConfig[], simulated: SimulatedAddresses | undefined): void;
+  replace(providers: readonly ProviderConfig[], simulated: SimulatedAddresses | undefined): readonly string[];
   close(): Promise<void>;
 }
 
@@ -88,6 +89,9 @@ export function connectProviders(
     known = providers.map(({ name }) => name);
     const kept = new Set(all.map(({ transport }) => transport));
     for (const { connected } of before.values()) if (!kept.has(connected.transport)) retire(connected.transport);
+    return [...before].flatMap(([name, { settings }]) =>
+      isSameServer(settings, members.get(name)?.settings) ? [] : name,
+    );
   };
   replace(config.providers, simulated);
 
@@ -129,6 +133,10 @@ function settingsOf(provider: ProviderConfig, simulatedUrl: string | undefined):
     },
   };
 }
+
+/** Whoever is asked elsewhere or with another key may fare otherwise. */
+const isSameServer = ({ config }: MemberSettings, now: MemberSettings | undefined): boolean =>
+  now !== undefined && config.baseUrl === now.config.baseUrl && config.apiKey === now.config.apiKey;
 
 function memberOf(settings: MemberSettings, before: Member | undefined): Member {
   if (before && isDeepStrictEqual(before.settings, settings)) return before;

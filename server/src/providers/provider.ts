@@ -65,6 +65,8 @@ export type ProviderFault =
   | "overloaded"
   /** The caller's own mistake: status and message are passed on, nobody else is asked. */
   | "refused"
+  /** The vendor does not have the model (any more, or for this account): another candidate may serve; the only one's words are passed on. */
+  | "model-missing"
   /** No connection came about in time. */
   | "connect-timeout"
   /** A stream said nothing for too long before its first output; heartbeats are not output. */
@@ -108,8 +110,13 @@ export class ProviderError extends Error {
     this.info = info;
   }
 
-  /** Whether the next candidate may be asked: everything but the caller's own mistake. */
+  /** The caller's own mistake: no other candidate is asked. */
   get isCallers(): boolean {
     return this.fault === "refused";
+  }
+
+  /** The provider is well all the same: it has read the request and said why it does not serve it. */
+  get isAnswer(): boolean {
+    return this.fault === "refused" || this.fault === "model-missing";
   }
 }

@@ -269,10 +269,23 @@ test("appliesTo changes nothing for a caller's own list, nor for a provider that
   assert.deepEqual(named(router.byProvider("openai")), ["openai/gpt-4o-mini"]);
 });
 
-test("a single model named by the caller is never judged: fit or not, open or not, it is asked", () => {
+test("who makes embeddings is not asked to chat, alone, in a list or by a policy, whoever else cannot serve", () => {
+  const vectors = policyOf({ name: "vectors", models: ["text-embedding-3-small", "mistral-embed"] });
+  const router = routerOver(both, { policies: [vectors] });
+  assert.throws(() => router.byName(["text-embedding-3-small"]), coded("invalid_request"));
+  assert.throws(() => router.byName(["text-embedding-3-small", "mistral-embed"]), coded("invalid_request"));
+  assert.throws(() => router.byName(["brikk/vectors"]), coded("invalid_request"));
+  const route = router.byName(["text-embedding-3-small", "gpt-4o"], { max_tokens: 1_000_000 });
+  assert.deepEqual(named(route), ["openai/gpt-4o"]);
+  assert.deepEqual(route.excluded, [
+    { provider: "openai", model: "text-embedding-3-small", reason: "makes embeddings and does not chat" },
+  ]);
+});
+
+test("a single model named by the caller is not judged by more than that: fit or not, open or not, it is asked", () => {
   const router = routerOver(both, { standingOf: () => ({ ...ALL_WELL, state: "open", availableInMs: 60_000 }) });
-  const route = router.byName(["text-embedding-3-small"], { max_tokens: 9_000_000 });
-  assert.deepEqual(named(route), ["openai/text-embedding-3-small"]);
+  const route = router.byName(["gpt-3.5-turbo"], { max_tokens: 9_000_000 });
+  assert.deepEqual(named(route), ["openai/gpt-3.5-turbo"]);
   assert.equal(route.reason, "model named by the caller");
 });
 

@@ -34,7 +34,7 @@ async function probing(t: TestContext, status: () => number) {
     all: [connected],
     known: ["acme"],
     find: () => connected,
-    replace: () => undefined,
+    replace: () => [],
     close: () => Promise.resolve(),
   };
   const clock = createTestClock();
@@ -86,6 +86,18 @@ test("failed probes open the breaker of the default model before the first calle
   await probes.round();
   assert.equal(health.providerReport("acme").lastProbe?.ok, true);
   assert.equal(health.standingOf("acme", "m").state, "open");
+});
+
+test("a server without a list of models answers, and one that limits the rate of probes is no failing one", async (t) => {
+  let status = 404;
+  const { probes, health, clock, outcomes } = await probing(t, () => status);
+  for (let turn = 0; turn < 10; turn += 1) {
+    if (turn === 5) status = 429;
+    await probes.round();
+    clock.advance(60_000);
+  }
+  assert.deepEqual(outcomes, [...Array(5).fill("acme ok"), ...Array(5).fill("acme failed rate-limited")]);
+  assert.equal(health.standingOf("acme", "m").state, "closed");
 });
 
 test("a key that was withdrawn is found out, and a provider that never answers is not waited for longer than an attempt", async (t) => {

@@ -39,7 +39,6 @@ const anyContender = fc
     provider: fc.constantFrom("alpha", "beta", "gamma"),
     input: price,
     output: price,
-    kind: fc.constantFrom("chat" as const, "chat" as const, "embedding" as const),
     acceptsImages: fc.constantFrom(true, false, undefined),
     maxOutputTokens: fc.option(fc.integer({ min: 1, max: 200_000 }), { nil: undefined }),
     reasons: fc.boolean(),
@@ -211,6 +210,12 @@ const preferences: readonly (readonly [string, Wish, readonly string[], string])
     ["gamma/best", "alpha/small", "beta/middle"],
     "policy gamma",
   ],
+  [
+    "a provider that is no candidate, by the hint",
+    preferring("cheap", { provider: "delta" }),
+    ["alpha/small", "beta/middle", "gamma/best"],
+    "policy delta, which is no candidate; cheapest for this request",
+  ],
 ];
 for (const [name, wish, order, reason] of preferences) {
   test(`the order of ${name}`, () => {
@@ -317,7 +322,6 @@ test("lowest_latency goes by the recent median; whoever has none comes behind, a
 
 const fitness: readonly (readonly [string, Parameters<typeof contenderOf>[1], object, RegExp])[] = [
   ["a picture for a model that takes none", { acceptsImages: false }, PICTURE, /takes no pictures/],
-  ["chat for an embedding model", { kind: "embedding" }, {}, /does not chat/],
   [
     "a longer answer than the model writes",
     { maxOutputTokens: 4_096 },
@@ -350,7 +354,7 @@ for (const [what, traits, body, reason] of fitness) {
     assert.match(ranking.excluded[0]!.reason, reason);
     assert.match(ranking.reason, /^models named by the caller, in order; without alpha\/unfit: /);
     // The same candidate for a plain request.
-    if (traits?.kind === undefined) assert.equal(rank([unfit, fit], GIVEN).excluded.length, 0);
+    assert.equal(rank([unfit, fit], GIVEN).excluded.length, 0);
   });
 
   test(`where nobody can (${what}), all stay as they were, and the reason says so`, () => {
@@ -377,13 +381,13 @@ test("a context window is compared with what the text has at least, never with a
   assert.equal(rank([small, contenderOf("beta/b")], GIVEN, just).excluded.length, 0);
 });
 
-test("embeddings exclude a chat model, and no answer's length is asked of an embedding model", () => {
-  const ranking = rankCandidates(
-    [contenderOf("alpha/chat"), contenderOf("beta/embed", { kind: "embedding", maxOutputTokens: 1 })],
-    GIVEN,
-    { facts: factsOf({ input: "text", max_tokens: 50 }, "embeddings"), languages: {}, random: () => 0 },
-  );
-  assert.deepEqual(namesOf(ranking.ranked), ["beta/embed"]);
+test("no answer's length is asked of an embedding model", () => {
+  const ranking = rankCandidates([contenderOf("beta/embed", { kind: "embedding", maxOutputTokens: 1 })], GIVEN, {
+    facts: factsOf({ input: "text", max_tokens: 50 }, "embeddings"),
+    languages: {},
+    random: () => 0,
+  });
+  assert.equal(ranking.ranked[0]?.reason, "place 1 of the caller's list");
 });
 
 // ---- standings

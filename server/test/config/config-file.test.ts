@@ -360,6 +360,41 @@ test("what is set for a built-in provider in two places is refused, and the faul
   assert.match(faults[1]!, /^providers\.0\.default_model: is set by MISTRAL_MODEL, too/);
 });
 
+test("a price with more decimals than prices have is refused, as rounding could make it 0; a model has one price", () => {
+  const priced = (input: number | string) => ({
+    providers: [{ ...house, models: [{ id: "llm", input_usd_per_million: input, output_usd_per_million: 1 }] }],
+  });
+  for (const perToken of [0.00000015, "0.00000015", 0.1234567])
+    assert.deepEqual(faultsOf(priced(perToken)), [
+      "providers.0.models.0.input_usd_per_million: is not an amount of USD with at most 6 decimals.",
+    ]);
+  for (const [written, taken] of [
+    [0, "0"],
+    [0.3, "0.3"],
+    [1e-6, "0.000001"],
+    [100, "100"],
+  ] as const)
+    assert.equal(named(load(priced(written)), "house").models[0]?.input_usd_per_million, taken);
+  const price = { provider: "openai", model: "gpt-4o", input_usd_per_million: 1, output_usd_per_million: 1 };
+  assert.deepEqual(faultsOf({ prices: [price, { ...price, model: "GPT-4o" }] }), [
+    "prices.1: has another price at prices.0.",
+  ]);
+});
+
+test("a file that is no YAML is refused without a word of what stands in it", () => {
+  for (const text of [
+    "providers:\n  - name: *sk-secret\n",
+    "providers: |sk-secret\n  a",
+    "providers: [\n  sk-secret\n",
+    "}sk-secret",
+  ]) {
+    const faults = faultsOf(text);
+    assert.equal(faults.length, 1);
+    assert.match(faults[0]!, /cannot be read: \w/);
+    assert.doesNotMatch(faults[0]!, /secret/, text);
+  }
+});
+
 test("a key that was pasted into the file, into an address or with a space is refused without being repeated", () => {
   for (const [entry, environment] of [
     [{ ...house, api_key_env: "gsk_hunter2" }, {}],
@@ -367,6 +402,8 @@ test("a key that was pasted into the file, into an address or with a space is re
     [{ ...house, base_url: "https://user:hunter2@llm.example/v1" }, {}],
     [{ ...house, base_url: "https://llm.example/v1?key=hunter2" }, {}],
     [{ ...house, api_key_env: "KEY" }, { KEY: "hunter2 hunter2" }],
+    [house, { OPENAI_BASE_URL: "https://user:hunter2@llm.example/v1" }],
+    [house, { MISTRAL_BASE_URL: "https://llm.example/v1?key=hunter2" }],
   ] as const) {
     const faults = faultsOf({ providers: [entry] }, environment);
     assert.equal(faults.length, 1);

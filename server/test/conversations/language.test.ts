@@ -15,6 +15,8 @@ const told: readonly (readonly [string, string])[] = [
   ["ja", "はい"],
   ["ar", "لماذا السماء زرقاء في النهار؟"],
   ["ar", "أريد إلغاء اشتراكي"],
+  // Not one letter in it that Persian and Urdu lack.
+  ["ar", "لماذا السماء زرقاء؟"],
   ["fa", "چرا آسمان آبی است؟"],
   ["fa", "لطفا به من کمک کنید"],
   ["ur", "آسمان نیلا کیوں ہے؟"],

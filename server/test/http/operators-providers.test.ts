@@ -249,6 +249,47 @@ test("taken out while it streams, a provider finishes its answer; new requests d
   );
 });
 
+test("an explanation refuses what would be refused, as the only candidate is to be left alone for an hour", async (t) => {
+  const busy = await ownServer(t, (response) => response.writeHead(429, { "retry-after": "3600" }).end("{}"));
+  const { url } = await gatewayWith(t, { providers: [house(busy.baseUrl)] });
+  const request = { model: "house/gpt-4o-mini", messages: [{ role: "user", content: "Hi" }] };
+  const explained = async () =>
+    (await (await post(url, "/v1/explain", request)).json()) as {
+      passes: boolean;
+      refusal: { status: number; code: string } | null;
+      route: { candidates: object[] };
+    };
+  assert.equal((await explained()).passes, true);
+  await chat(url);
+  const { passes, refusal, route } = await explained();
+  const refused = await chat(url);
+  assert.deepEqual([passes, refusal?.status, refusal?.code], [false, refused.status, await codeOf(refused)]);
+  assert.equal(route.candidates.length, 1);
+});
+
+test("what was learnt of a server is forgotten when its name is given to another one, or to none", async (t) => {
+  const busy = await ownServer(t, (response) => response.writeHead(429, { "retry-after": "3600" }).end("{}"));
+  const { url, gateway } = await gatewayWith(t, { providers: [house(busy.baseUrl)] });
+  assert.equal((await chat(url)).status, 429);
+  assert.equal((await chat(url)).status, 429);
+  assert.equal(busy.asked.length, 1, "it is left alone");
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^brikk_circuit_breaker_state\{provider="house"/m);
+
+  const reload = (providers: object[]) =>
+    gateway.replaceConfigFile(loadConfig({ BRIKK_CONFIG: write({ providers }) }), undefined);
+  const well = await ownServer(t);
+  reload([house(well.baseUrl)]);
+  assert.equal((await chat(url)).status, 200);
+
+  reload([]);
+  const { breakers } = (await (await fetch(`${url}/health/circuit-breakers`)).json()) as { breakers: object[] };
+  assert.deepEqual(breakers, []);
+  assert.doesNotMatch(
+    await (await fetch(`${url}/metrics`)).text(),
+    /^brikk_(circuit_breaker_state|provider_in_flight)\{provider="house"/m,
+  );
+});
+
 test("SIGHUP takes providers, models, prices and policies anew; a faulty file is refused whole, and so is one that leaves nobody", async (t) => {
   const server = await ownServer(t);
   const simulator = await startSimulator({ firstTokenMs: 0, tokensPerSecond: 0 });

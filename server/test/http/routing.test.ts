@@ -148,6 +148,17 @@ for (const model of ["gpt-4-turbo", "gpt-retired", "openai/gpt-4o-mini"]) {
   });
 }
 
+test("embeddings of a model that chats are refused here: its vendor's 403 would count against it with everybody", async () => {
+  const before = requests();
+  for (const model of ["gpt-4o-mini", "openai/gpt-4o-mini", "brikk/auto", "brikk/support"]) {
+    const answer = await post("/v1/embeddings", { model, input: "The quick brown fox" });
+    assert.equal(answer.status, 400, model);
+    const { error } = (await answer.json()) as Refusal;
+    assert.match(error.message, /^(openai|mistral)\/[\w-]+ makes no embeddings\.$/);
+  }
+  assert.equal(requests(), before);
+});
+
 test("an agent named by its provider is not swapped by a policy that applies to its model", async () => {
   const answer = await post("/agents/openai/chat", { message: "Why is the sky blue?" });
   const body = (await answer.json()) as { provider: string; model: string };

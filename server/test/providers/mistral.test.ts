@@ -52,7 +52,7 @@ const mappings: readonly [string, string, string][] = [
   ],
   [
     "what OpenAI's SDKs send and changes nothing goes",
-    '{"model":"m","user":"u","store":true,"service_tier":"auto","safety_identifier":"s","prompt_cache_retention":"24h","verbosity":"low","a":1}',
+    '{"model":"m","user":"u","store":true,"service_tier":"auto","safety_identifier":"s","prompt_cache_retention":"24h","verbosity":"medium","a":1}',
     '{"model":"m","a":1}',
   ],
   [
@@ -71,9 +71,19 @@ const mappings: readonly [string, string, string][] = [
     '{"model":"m","messages":[{"role":"assistant","content":"x","tool_calls":[]},{"role":"user","content":"y"}]}',
   ],
   [
+    "thoughts that another vendor has shown are not sent back",
+    '{"model":"m","messages":[{"role":"assistant","content":"x","reasoning_content":"hm","reasoning":"hm"},{"role":"user","content":"y"}]}',
+    '{"model":"m","messages":[{"role":"assistant","content":"x"},{"role":"user","content":"y"}]}',
+  ],
+  [
+    "sound is text by itself here",
+    '{"model":"m","messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}]}',
+    '{"model":"m","messages":[{"role":"user","content":[{"type":"input_audio","input_audio":"AAAA"}]}]}',
+  ],
+  [
     "what changes the answer is not dropped in silence",
-    '{"model":"m","logit_bias":{"1":-100},"logprobs":true}',
-    '{"model":"m","logit_bias":{"1":-100},"logprobs":true}',
+    '{"model":"m","logit_bias":{"1":-100},"logprobs":true,"verbosity":"low"}',
+    '{"model":"m","logit_bias":{"1":-100},"logprobs":true,"verbosity":"low"}',
   ],
   ["Brikk's own list of models stays here", '{"model":"x","models":["y"]}', '{"model":"m"}'],
   [
@@ -93,6 +103,28 @@ for (const [what, text, expected] of mappings) {
   });
 }
 
+test("a model that is not there is told from what is wrong with the request", () => {
+  assert.equal(fault(400, { message: "Invalid model: x", type: "invalid_model", code: "1500" }).fault, "model-missing");
+  assert.equal(fault(400, { message: "Bad", type: "invalid_request_error", code: "3001" }).fault, "refused");
+});
+
+test("what goes out for embeddings: their length has another name here", () => {
+  for (const [text, expected] of [
+    ['{"model":"m","input":"x","dimensions":256}', '{"model":"m","input":"x","output_dimension":256}'],
+    ['{"model":"m","input":"x","dimensions":null}', '{"model":"m","input":"x"}'],
+    ['{"model":"m","dimensions":9,"output_dimension":256}', '{"model":"m","output_dimension":256}'],
+  ] as const)
+    assert.equal(sent(text, "embeddings"), expected);
+});
+
+test("embeddings of tokens are nothing that this form has", () => {
+  const unfitFor = (input: unknown) =>
+    provider.unfit("embeddings", parseJsonDocument(Buffer.from(JSON.stringify({ model: "m", input }))));
+  assert.match(unfitFor([1, 2]) ?? "", /has no input of tokens/);
+  assert.match(unfitFor([[1, 2]]) ?? "", /has no input of tokens/);
+  assert.equal(unfitFor(["a", "b"]), undefined);
+});
+
 test("a limit on the output goes out under the vendor's name alone", () => {
   for (const text of ['{"model":"m"}', '{"model":"m","max_completion_tokens":9}', '{"model":"m","max_tokens":9}']) {
     const { body } = provider.prepare("chat", parseJsonDocument(Buffer.from(text)), PLAIN, 5);
@@ -110,6 +142,9 @@ const unfit: readonly [request: object, missing: RegExp | undefined][] = [
   [{ web_search_options: {} }, /web_search_options/],
   [{ temperature: 1.6 }, /temperature above 1\.5/],
   [{ reasoning_effort: "minimal" }, /reasoning_effort/],
+  [{ verbosity: "low" }, /verbosity but medium/],
+  [{ messages: [{ role: "user", name: "ann", content: "x" }] }, /name in messages but a tool's/],
+  [{ messages: [{ role: "tool", name: "f", tool_call_id: "c", content: "x" }], verbosity: "medium" }, undefined],
   [{ tools: [{ type: "custom", custom: { name: "c" } }] }, /tools but functions/],
   [{ messages: [{ role: "function", name: "f", content: "x" }] }, /role function/],
   [{ messages: [{ role: "user", content: [{ type: "file", file: { file_id: "f" } }] }] }, /files/],

@@ -145,12 +145,13 @@ test("replaced, a provider that is as it was stays the very same; one that chang
   const other = { ...house, name: "other" };
   const set = connect(t, [house, other]);
   const [sameBefore, otherBefore] = [set.find("house")!, set.find("other")!];
-  set.replace([structuredClone(house), { ...other, defaultModel: "newer", maxInFlight: 9 }], undefined);
+  const tuned = { ...other, defaultModel: "newer", maxInFlight: 9 };
+  assert.deepEqual(set.replace([structuredClone(house), tuned], undefined), []);
   assert.equal(set.find("house"), sameBefore);
   const otherAfter = set.find("other")!;
   assert.deepEqual([otherAfter.provider.defaultModel, otherAfter.maxInFlight], ["newer", 9]);
   assert.equal(otherAfter.transport, otherBefore.transport);
-  set.replace([{ ...house, baseUrl: "http://127.0.0.1:10/v1" }], undefined);
+  assert.deepEqual(set.replace([{ ...house, baseUrl: "http://127.0.0.1:10/v1" }], undefined), ["house", "other"]);
   assert.notEqual(set.find("house")!.transport, sameBefore.transport);
   assert.equal(set.find("other"), undefined);
   assert.deepEqual(set.known, ["house"]);

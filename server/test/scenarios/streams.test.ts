@@ -610,6 +610,34 @@ for (const status of [400, 404, 413, 422]) {
   }
 }
 
+const NO_SUCH_MODEL = {
+  message: "The model does not exist.",
+  type: "invalid_request_error",
+  param: null,
+  code: "model_not_found",
+};
+
+for (const stream of [false, true]) {
+  test(`a model that its vendor has no longer is served by the next candidate, ${stream ? "streamed" : "plain"}`, async () => {
+    openai.play(answerJson(404, { error: NO_SUCH_MODEL }));
+    mistral.play(stream ? replay(mistralStream) : answerJson(200, mistralAnswer));
+    const answer = await call({ model: "brikk/auto", stream });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers["x-brikk-provider"], "mistral");
+    await answer.body.dump();
+    assert.equal((await rowOf(answer))["attempts"], 2n);
+  });
+}
+
+test("a single model that its vendor does not have is refused in the vendor's words, and no breaker minds", async () => {
+  for (let turn = 0; turn < 6; turn += 1) {
+    openai.play(answerJson(404, { error: NO_SUCH_MODEL }));
+    const answer = await call({});
+    const { message, code } = await errorOf(answer);
+    assert.deepEqual([answer.status, message, code], [404, NO_SUCH_MODEL.message, NO_SUCH_MODEL.code]);
+  }
+});
+
 test("the provider's 401 is the gateway's fault and never a 401 to the caller", async () => {
   openai.play(answerJson(401, { error: { message: "Incorrect API key provided: sk-simu", code: "invalid_api_key" } }));
   const answer = await call({});

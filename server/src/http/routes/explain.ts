@@ -5,7 +5,6 @@ import type { RateLimiter } from "../../access/rate-limiter.ts";
 import { readCompletionRequest } from "../../completion/completion-request.ts";
 import { type Explanation, explainCompletion } from "../../completion/explain-completion.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
-import type { CompletionServices } from "../../completion/run-completion.ts";
 import { usdNumber } from "../../lib/money.ts";
 import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
@@ -99,7 +98,7 @@ const explanation = z
 export function registerExplainRoute(
   app: App,
   options: {
-    services: Pick<CompletionServices, "ledger" | "tokenCounter">;
+    services: Parameters<typeof explainCompletion>[0];
     router: ModelRouter;
     rateLimiter: RateLimiter;
   },

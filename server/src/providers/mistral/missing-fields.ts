@@ -19,12 +19,17 @@ const MISSING: readonly (readonly [what: string, isAskedFor: (request: Request) 
   ["function_call (deprecated), but tool_choice", ({ function_call: call }) => isThere(call)],
   ["web_search_options", ({ web_search_options: search }) => isThere(search)],
   ["temperature above 1.5", ({ temperature }) => typeof temperature === "number" && temperature > MAX_TEMPERATURE],
+  ["verbosity but medium", ({ verbosity }) => isThere(verbosity) && verbosity !== "medium"],
   ["such reasoning_effort", ({ reasoning_effort: effort }) => isThere(effort) && !REASONING_EFFORTS.has(effort)],
   [
     "tools but functions",
     ({ tools }) => recordsIn(tools).some(({ type }) => type !== undefined && type !== "function"),
   ],
   ["messages of the role function", ({ messages }) => recordsIn(messages).some(({ role }) => role === "function")],
+  [
+    "name in messages but a tool's",
+    ({ messages }) => recordsIn(messages).some(({ role, name }) => role !== "tool" && isThere(name)),
+  ],
   [
     "files in messages",
     ({ messages }) => recordsIn(messages).some(({ content }) => recordsIn(content).some(({ type }) => type === "file")),
@@ -33,6 +38,9 @@ const MISSING: readonly (readonly [what: string, isAskedFor: (request: Request) 
 
 export const missingHere = (request: Request): string | undefined =>
   MISSING.find(([, isAskedFor]) => isAskedFor(request))?.[0];
+
+export const missingInEmbeddings = ({ input }: Request): string | undefined =>
+  Array.isArray(input) && input.some((text) => typeof text !== "string") ? "input of tokens" : undefined;
 
 const hasOther = (values: unknown, only: string): boolean =>
   Array.isArray(values) && values.some((value) => value !== only);

@@ -11,7 +11,7 @@ import { isRecord, readJson, textOf } from "../openai-compatible/vendor-answer.t
 import { describeFault } from "../openai-compatible/vendor-fault.ts";
 import type { Provider } from "../provider.ts";
 import { readHeadroom } from "../rate-limit-headroom.ts";
-import { missingHere } from "./missing-fields.ts";
+import { missingHere, missingInEmbeddings } from "./missing-fields.ts";
 
 /**
  * Mistral speaks OpenAI's form with differences. It refuses fields it does not know (422), so the ones that OpenAI's SDKs
@@ -25,11 +25,14 @@ const WITHOUT_EFFECT = [
   "service_tier",
   "safety_identifier",
   "prompt_cache_retention",
-  "verbosity",
 ];
 /** Without effect while they say nothing: OpenAI's SDKs and its own answers carry them so. */
 const EMPTY_WITHOUT_EFFECT = ["logit_bias", "logprobs", "top_logprobs", "audio", "functions", "function_call"];
-const EMPTY_IN_MESSAGES = ["refusal", "audio", "annotations", "function_call"];
+/** What there is without the field. */
+const MEDIUM: ReadonlySet<unknown> = new Set([null, "medium"]);
+const EMPTY_IN_MESSAGES: ReadonlySet<string> = new Set(["refusal", "audio", "annotations", "function_call"]);
+/** What vendors show of a model's thoughts, and do not read when it is sent back. */
+const THOUGHTS: ReadonlySet<string> = new Set(["reasoning_content", "reasoning"]);
 
 export function createMistral(options: OpenAiCompatibleOptions): Provider {
   const base = new URL(options.baseUrl).pathname.replace(/\/$/, "");
@@ -47,22 +50,18 @@ export function createMistral(options: OpenAiCompatibleOptions): Provider {
       if (operation === "chat") {
         for (const field of EMPTY_WITHOUT_EFFECT)
           if (document.members.has(field) && saysNothing(document.value[field])) edits.set(field, "remove");
+        if (document.members.has("verbosity") && MEDIUM.has(document.value["verbosity"]))
+          edits.set("verbosity", "remove");
         if (isTextOnly(document.value["modalities"]) && document.members.has("modalities"))
           edits.set("modalities", "remove");
-        if (document.members.has("seed"))
-          edits.set(
-            "seed",
-            document.members.has("random_seed") || document.value["seed"] === null
-              ? "remove"
-              : { renameTo: "random_seed" },
-          );
+        renameField(document, edits, "seed", "random_seed");
         limitOutput(document, edits, "max_tokens", maxOutputTokens);
         translateMessages(document, edits);
-      }
+      } else renameField(document, edits, "dimensions", "output_dimension");
       return { path: paths[operation], headers, body: editJsonDocument(document, edits) };
     },
     unfit: (operation, document) => {
-      const missing = operation === "chat" ? missingHere(document.value) : undefined;
+      const missing = operation === "chat" ? missingHere(document.value) : missingInEmbeddings(document.value);
       return missing === undefined ? undefined : `${options.name} has no ${missing}`;
     },
     probe: () => probeRequest(base, headers),
@@ -108,25 +107,47 @@ const saysNothing = (value: unknown): boolean =>
 const isTextOnly = (modalities: unknown): boolean =>
   modalities == null || (Array.isArray(modalities) && modalities.every((kind) => kind === "text"));
 
-/** A developer is a system here, and what OpenAI's own answers carry empty is no field of a message. */
+/** A null would be refused under the new name, and what the caller wrote under it stands. */
+function renameField(document: JsonDocument, edits: Map<string, JsonEdit>, name: string, renameTo: string): void {
+  if (!document.members.has(name)) return;
+  const goes = document.members.has(renameTo) || document.value[name] === null;
+  edits.set(name, goes ? "remove" : { renameTo });
+}
+
+/** A developer is a system here, sound is text by itself, and what other vendors' answers carry beside what was said is no field. */
 function translateMessages(document: JsonDocument, edits: Map<string, JsonEdit>): void {
   const messages = document.value["messages"];
   if (!Array.isArray(messages) || !messages.some(needsTranslation)) return;
   edits.set("messages", {
     set: messages.map((message: unknown) => {
       if (!isRecord(message) || !needsTranslation(message)) return message;
-      const kept = Object.fromEntries(Object.entries(message).filter(([name]) => !isEmptyExtra(message, name)));
-      return message["role"] === "developer" ? { ...kept, role: "system" } : kept;
+      const kept = Object.fromEntries(Object.entries(message).filter(([name]) => !isNoField(message, name)));
+      const { content } = kept;
+      return {
+        ...kept,
+        ...(message["role"] === "developer" && { role: "system" }),
+        ...(Array.isArray(content) && {
+          content: content.map((part: unknown) =>
+            isWrappedSound(part) ? { ...part, input_audio: part.input_audio.data } : part,
+          ),
+        }),
+      };
     }),
   });
 }
 
 const needsTranslation = (message: unknown): boolean =>
   isRecord(message) &&
-  (message["role"] === "developer" || EMPTY_IN_MESSAGES.some((name) => isEmptyExtra(message, name)));
+  (message["role"] === "developer" ||
+    Object.keys(message).some((name) => isNoField(message, name)) ||
+    (Array.isArray(message["content"]) && message["content"].some(isWrappedSound)));
 
-const isEmptyExtra = (message: Readonly<Record<string, unknown>>, name: string): boolean =>
-  EMPTY_IN_MESSAGES.includes(name) && name in message && saysNothing(message[name]);
+const isNoField = (message: Readonly<Record<string, unknown>>, name: string): boolean =>
+  THOUGHTS.has(name) || (EMPTY_IN_MESSAGES.has(name) && saysNothing(message[name]));
+
+/** With its format beside it, which is told by the sound itself here. */
+const isWrappedSound = (part: unknown): part is { readonly input_audio: { readonly data: string } } =>
+  isRecord(part) && isRecord(part["input_audio"]) && typeof part["input_audio"]["data"] === "string";
 
 /** `message` is a text, or for a body that did not validate an object `{detail: [{type, loc, msg}]}`. */
 function readMessage(message: unknown): { message: string | undefined; param: string | undefined } {

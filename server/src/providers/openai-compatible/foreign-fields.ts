@@ -23,8 +23,11 @@ export function foreignField(document: JsonDocument, understandsPrefix: boolean)
   for (const message of messagesOf(document)) {
     if (!understandsPrefix && message["prefix"] === true) return "prefix in messages";
     if (!Array.isArray(message["content"])) continue;
-    for (const part of message["content"])
-      if (isRecord(part) && FOREIGN_PARTS.has(part["type"])) return `${String(part["type"])} in messages`;
+    for (const part of message["content"]) {
+      if (!isRecord(part)) continue;
+      if (FOREIGN_PARTS.has(part["type"])) return `${String(part["type"])} in messages`;
+      if (typeof part["input_audio"] === "string") return "input_audio without its format in messages";
+    }
   }
   return undefined;
 }

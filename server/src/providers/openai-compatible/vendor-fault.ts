@@ -56,7 +56,14 @@ function faultInfo(provider: string, status: number, headers: ResponseHeaders, v
 
 const isQuota = ({ type, code }: VendorFault): boolean => QUOTA.test(`${type ?? ""} ${code ?? ""}`);
 
+/** Who has named it was perhaps not the caller, but the router or a policy; or the vendor has retired it since. */
+const MODEL_MISSING = /model_not_found|invalid_model|^not_?found_?error/i;
+
+const isModelMissing = (status: number, { type, code }: VendorFault): boolean =>
+  (status === 400 || status === 404) && MODEL_MISSING.test(`${type ?? ""} ${code ?? ""}`);
+
 function faultOf(status: number, vendor: VendorFault, { retryAfterMs }: ProviderFaultInfo): ProviderFault {
+  if (isModelMissing(status, vendor)) return "model-missing";
   if (status === 403 && vendor.moderated === true) return "refused";
   if (status === 401 || status === 403) return "credentials";
   // Resellers that hold a request's worst case against a balance say when it is free again; an empty account does not.
