@@ -310,7 +310,7 @@ export const faultMatrix: readonly FaultGroup[] = [
       {
         name: "404 of the model",
         struck: status(404, vendorError("model_not_found")),
-        ...inBothWays(callers(404, "model_not_found")),
+        ...inBothWays(stays("model-missing", refused(404, "invalid_request", { code: "model_not_found" }), "idle")),
       },
       {
         name: "413",
