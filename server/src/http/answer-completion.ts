@@ -48,6 +48,7 @@ export function createAnswerCompletion(
       ? createStreamReply(reply, {
           requestId: request.id,
           keepAliveMs: limits.keepAliveMs,
+          signal: hand.controller.signal,
           headersOf: (head) => ({
             ...(head && servedHeaders(head)),
             ...standingHeaders(services.ledger.standing(key)),
@@ -122,6 +123,7 @@ const NO_STREAM: CompletionSink = {
   opened: () => undefined,
   started: false,
   start: () => undefined,
+  hold: () => undefined,
   write: () => undefined,
   end: () => undefined,
   fail: () => undefined,

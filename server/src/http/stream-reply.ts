@@ -13,11 +13,14 @@ export function createStreamReply(
   options: {
     readonly requestId: string;
     readonly keepAliveMs: number;
+    /** When it is aborted nobody waits for the reader any more. */
+    readonly signal: AbortSignal;
     /** Without a head nobody has begun to answer. */
     readonly headersOf: (head: AnswerHead | undefined) => Record<string, string>;
   },
 ): CompletionSink & { close(): void } {
   const { raw } = reply;
+  const { signal } = options;
   let started = false;
   let quiet = true;
   let beat: NodeJS.Timeout | undefined;
@@ -40,7 +43,8 @@ export function createStreamReply(
     opened() {
       // Twice in the time, so that no silence is longer than that.
       beat = setInterval(() => {
-        if (quiet && !raw.destroyed && !raw.writableEnded) {
+        // Who has not taken what there is needs no comments on top.
+        if (quiet && !raw.destroyed && !raw.writableEnded && !raw.writableNeedDrain) {
           start(undefined);
           raw.write(KEEP_ALIVE);
         }
@@ -51,18 +55,23 @@ export function createStreamReply(
       return started;
     },
     start,
+    hold() {
+      if (!started) clearInterval(beat);
+    },
     close: () => clearInterval(beat),
     write(bytes) {
       quiet = false;
-      if (raw.write(bytes) || raw.destroyed) return undefined;
+      if (raw.write(bytes) || raw.destroyed || signal.aborted) return undefined;
       return new Promise((resolve) => {
         const go = (): void => {
           raw.off("drain", go);
           raw.off("close", go);
+          signal.removeEventListener("abort", go);
           resolve();
         };
         raw.on("drain", go);
         raw.on("close", go);
+        signal.addEventListener("abort", go);
       });
     },
     end() {
