@@ -59,10 +59,13 @@ export class Slots {
   }
 
   giveBack(): void {
-    const [next] = this.#waiting;
-    // The place goes from hand to hand.
-    if (next && this.#taken <= this.#most()) return next.go();
     this.#taken -= 1;
+    // Mostly the place goes from hand to hand; where there are more of them by now, more may go.
+    for (const next of this.#waiting) {
+      if (this.#taken >= this.#most()) return;
+      this.#taken += 1;
+      next.go();
+    }
   }
 }
 
