@@ -48,7 +48,8 @@ export interface Gateway {
   readonly policies: () => readonly PolicyConfig[];
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
-  readonly fireDrill: FireDrill | undefined;
+  /** While simulated providers serve, and a reload of the config file may end that. */
+  readonly fireDrill: () => FireDrill | undefined;
   /** Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old ones. */
   replaceConfigFile(config: FromConfigFile, simulated: SimulatedAddresses | undefined): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
@@ -188,7 +189,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       onCount: (count) => metrics.inFlight.set(count),
       onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
     }),
-    fireDrill: options.fireDrill,
+    fireDrill: () => (providers.all.some(({ provider }) => provider.simulated) ? options.fireDrill : undefined),
     replaceConfigFile: (next, simulated) => {
       // First what may throw.
       catalogue = catalogueWith(next, clock);

@@ -1,4 +1,5 @@
 import { BrikkError, toBrikkError } from "../errors.ts";
+import { HOUR_MS } from "../lib/clock.ts";
 import { ProviderError } from "../providers/provider.ts";
 import type { AttemptNote } from "./call-history.ts";
 
@@ -57,7 +58,8 @@ export function callersError(thrown: unknown, attempts: readonly AttemptNote[] =
         {
           cause: thrown,
           details,
-          retryAfterMs: info.retryAfterMs ?? 1_000,
+          // A vendor may say anything; after an hour it is worth another try.
+          retryAfterMs: Math.min(info.retryAfterMs ?? 1_000, HOUR_MS),
         },
       );
     case "connect-timeout":

@@ -85,6 +85,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
   }
 
   reach("answer-received");
+  call.sink.hold();
   const settlement = await settlementOf(services, call, ending, route, history);
   let receipt: Receipt;
   try {
@@ -97,7 +98,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
       ...settlement,
       history: history.attempts,
       outcome: "failed",
-      status: failure.status,
+      status: call.sink.started ? 200 : failure.status,
       errorCode: failure.code,
       error,
     });
@@ -178,7 +179,9 @@ export interface CompletionSink {
   readonly started: boolean;
   /** The commit point: status and headers go out, unless they had to before. */
   start(head: AnswerHead): void;
-  /** Returns a promise when the caller must catch up first. */
+  /** What the answer was is being written down: a status that has not gone out by now is the one of the row. */
+  hold(): void;
+  /** Returns a promise when the caller must catch up first; it does not outlast the call's signal. */
   write(bytes: Buffer): Promise<void> | undefined;
   /** The answer is whole and durable. */
   end(): void;

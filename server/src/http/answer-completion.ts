@@ -125,6 +125,7 @@ const NO_STREAM: CompletionSink = {
   opened: () => undefined,
   started: false,
   start: () => undefined,
+  hold: () => undefined,
   write: () => undefined,
   end: () => undefined,
   fail: () => undefined,

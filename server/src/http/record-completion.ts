@@ -7,7 +7,8 @@ import type { Metrics } from "../telemetry/metrics.ts";
 export function createRecorder(logger: Logger, metrics: Metrics): (record: CompletionRecord) => void {
   return (record) => {
     const provider = record.served?.model.provider ?? "none";
-    const model = record.served?.model.id ?? "none";
+    const id = record.served?.model.id ?? "none";
+    const model = metrics.modelLabel(id);
     const { usage } = record;
     metrics.requests.inc({
       operation: record.operation,
@@ -46,7 +47,7 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
       operation: record.operation,
       requested_model: record.requestedModel,
       provider,
-      model,
+      model: id,
       simulated: record.served?.simulated,
       outcome: record.outcome,
       status: record.status,

@@ -1,4 +1,3 @@
-import type { Candidate } from "../completion/model-router.ts";
 import type { ProviderHealth, ProviderHealthOptions } from "../completion/provider-health.ts";
 import type { ProbeOptions } from "../completion/probe-providers.ts";
 import type { CompletionEvents } from "../completion/run-completion.ts";
@@ -11,41 +10,46 @@ export function createProviderRecorder(
   metrics: Metrics,
 ): Pick<ProviderHealthOptions, "onChange" | "onCooldown"> &
   Pick<ProbeOptions, "onProbed"> & { readonly events: CompletionEvents } {
+  const labelsOf = (provider: string, model: string): { provider: string; model: string } => ({
+    provider,
+    model: metrics.modelLabel(model),
+  });
   return {
     onProbed: (provider, outcome, error) => {
       metrics.activeProbes.inc({ provider, outcome });
       if (error) logger.warn({ provider, fault: error.fault, error }, "a probe of an idle provider failed");
     },
     onChange: (provider, model, { from, to, reason }) => {
-      metrics.circuitBreakerTransitions.inc({ provider, model, to });
+      metrics.circuitBreakerTransitions.inc({ ...labelsOf(provider, model), to });
       logger[to === "open" ? "warn" : "info"]({ provider, model, from, to, reason }, `circuit breaker ${to}`);
     },
     onCooldown: (provider, model, ms) => {
-      metrics.providerCooldowns.inc({ provider, model });
+      metrics.providerCooldowns.inc(labelsOf(provider, model));
       logger.warn({ provider, model, ms }, "the provider asks to be left alone for a time");
     },
     events: {
       attemptFailed: ({ model }, error) => {
-        metrics.providerFaults.inc({ ...labelsOf(model), fault: error.fault });
+        metrics.providerFaults.inc({ ...labelsOf(model.provider, model.id), fault: error.fault });
         if (error.fault === "credentials" || error.fault === "quota")
           logger.error(
-            { ...labelsOf(model), fault: error.fault, provider_status: error.info.status, error },
+            {
+              provider: model.provider,
+              model: model.id,
+              fault: error.fault,
+              provider_status: error.info.status,
+              error,
+            },
             "the provider does not serve this gateway's account; only its operator can mend that",
           );
       },
       retried: ({ model }) => metrics.retries.inc({ provider: model.provider }),
-      hedged: ({ model }, outcome) => metrics.hedges.inc({ ...labelsOf(model), outcome }),
+      hedged: ({ model }, outcome) => metrics.hedges.inc({ ...labelsOf(model.provider, model.id), outcome }),
       rescued: (mode, outcome) => metrics.rescues.inc({ mode, outcome }),
     },
   };
 }
 
 const STATE_VALUES = { closed: 0, "half-open": 1, open: 2 } as const;
-
-const labelsOf = ({ provider, id }: Candidate["model"]): { provider: string; model: string } => ({
-  provider,
-  model: id,
-});
 
 /** What is read when somebody looks; whoever is there no longer is not shown either. */
 export function gaugeProviders(metrics: Metrics, health: ProviderHealth, providers: readonly string[]): void {

@@ -20,6 +20,7 @@ export function createStreamReply(
   },
 ): CompletionSink & { close(): void } {
   const { raw } = reply;
+  const { signal } = options;
   let started = false;
   let quiet = true;
   let beat: NodeJS.Timeout | undefined;
@@ -42,7 +43,8 @@ export function createStreamReply(
     opened() {
       // Twice in the time, so that no silence is longer than that.
       beat = setInterval(() => {
-        if (quiet && !raw.destroyed && !raw.writableEnded) {
+        // Who has not taken what there is needs no comments on top.
+        if (quiet && !raw.destroyed && !raw.writableEnded && !raw.writableNeedDrain) {
           start(undefined);
           raw.write(KEEP_ALIVE);
         }
@@ -53,10 +55,12 @@ export function createStreamReply(
       return started;
     },
     start,
+    hold() {
+      if (!started) clearInterval(beat);
+    },
     close: () => clearInterval(beat),
     write(bytes) {
       quiet = false;
-      const { signal } = options;
       if (raw.write(bytes) || raw.destroyed || signal.aborted) return undefined;
       return new Promise((resolve) => {
         const go = (): void => {

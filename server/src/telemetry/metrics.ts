@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { createBoundedLabel } from "./bounded-label.ts";
 
 /**
  * Prometheus metrics in base units. Labels are bounded: providers, catalogue models, route templates, outcomes; never a key,
@@ -6,6 +7,8 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
  */
 export interface Metrics {
   readonly registry: Registry;
+  /** The `model` label for a model's name: callers may name dated and fine-tuned ones, in capitals or not. */
+  readonly modelLabel: (model: string) => string;
   readonly httpRequests: Counter<"method" | "route" | "status">;
   readonly requests: Counter<"operation" | "provider" | "model" | "outcome" | "stream">;
   readonly duration: Histogram<"operation" | "provider" | "stream">;
@@ -36,6 +39,7 @@ export interface Metrics {
   readonly activeProbes: Counter<"provider" | "outcome">;
 }
 
+const MOST_MODEL_LABELS = 200;
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
 
 export function createMetrics(): Metrics {
@@ -43,6 +47,7 @@ export function createMetrics(): Metrics {
   const registers = [registry];
   const metrics: Metrics = {
     registry,
+    modelLabel: createBoundedLabel(MOST_MODEL_LABELS),
     httpRequests: new Counter({
       name: "brikk_http_requests_total",
       help: "HTTP requests answered, by route template.",

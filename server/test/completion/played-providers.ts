@@ -183,6 +183,7 @@ export async function playedPath(
         chooseRoute: () => ({ candidates, reason: "test", reasons: [], excluded: [], policy }),
         sink: {
           opened: () => undefined,
+          hold: () => undefined,
           get started() {
             return started;
           },

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { buildApp } from "../../src/app.ts";
+import { loadConfig } from "../../src/config.ts";
 import { presetNames, presets } from "../../src/http/fire-drill.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
@@ -149,7 +150,7 @@ test("what is no fault is refused with the part that is wrong, and nothing is pu
 });
 
 test("where real providers serve the drill says why it is not available, and refuses", async (t) => {
-  const app = await buildApp({ ...brikk.gateway, fireDrill: undefined });
+  const app = await buildApp({ ...brikk.gateway, fireDrill: () => undefined });
   t.after(() => app.close());
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const { status, body } = await admin("GET", "", undefined, url);
@@ -164,4 +165,13 @@ test("where real providers serve the drill says why it is not available, and ref
       [answer.status, answer.body.error.code, answer.body.error.message],
       [409, "fire_drill_unavailable", body.reason],
     );
+});
+
+test("a reload that brings real providers ends the drill, as its faults would strike nobody", async (t) => {
+  const house = await startGateway({ environment: { BRIKK_ADMIN_TOKEN: TOKEN } });
+  t.after(() => house.close());
+  assert.equal((await admin("GET", "", undefined, house.url)).body.available, true);
+  house.gateway.replaceConfigFile(loadConfig({ OPENAI_API_KEY: "sk-real" }), undefined);
+  assert.equal((await admin("GET", "", undefined, house.url)).body.available, false);
+  assert.equal((await admin("POST", "/faults", { vendor: "openai", preset: "errors" }, house.url)).status, 409);
 });

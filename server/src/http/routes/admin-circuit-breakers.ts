@@ -27,7 +27,10 @@ export function registerAdminCircuitBreakerRoutes(
         tags: ["Administration"],
         security: [{ adminToken: [] }],
         body: z
-          .strictObject({ provider: z.string().min(1).optional(), model: z.string().min(1).optional() })
+          .strictObject({
+            provider: z.string().min(1).max(200).optional(),
+            model: z.string().min(1).max(200).optional(),
+          })
           .nullable()
           .describe("Nothing, or `{}`, is all of them."),
         response: {

@@ -74,13 +74,14 @@ const REAL_PROVIDERS =
 /** Practice for a bad day: faults on the simulated providers, to see the breakers and the fallback at work. */
 export function registerAdminFireDrillRoutes(
   app: App,
-  options: { fireDrill: FireDrill | undefined; logger: Logger },
+  options: { fireDrill: () => FireDrill | undefined; logger: Logger },
 ): void {
-  const { fireDrill, logger } = options;
+  const { logger } = options;
   const common = { tags: ["Administration"], security: [{ adminToken: [] }] };
   const unavailable = { 409: refusal("Real providers serve here; there is nothing to drill on.") };
 
   function running(): FireDrill {
+    const fireDrill = options.fireDrill();
     if (fireDrill === undefined) throw new BrikkError("fire_drill_unavailable", REAL_PROVIDERS);
     return fireDrill;
   }
@@ -98,13 +99,16 @@ export function registerAdminFireDrillRoutes(
         response: { 200: fireDrillStanding.describe("The fire drill."), ...adminRefusals },
       },
     },
-    async () => ({
-      available: fireDrill !== undefined,
-      reason: fireDrill === undefined ? REAL_PROVIDERS : null,
-      vendors: [...VENDORS],
-      faults: fireDrill?.list().map(shownFault) ?? [],
-      presets: presetNames.map((name) => ({ name, ...presets[name] })),
-    }),
+    async () => {
+      const fireDrill = options.fireDrill();
+      return {
+        available: fireDrill !== undefined,
+        reason: fireDrill === undefined ? REAL_PROVIDERS : null,
+        vendors: [...VENDORS],
+        faults: fireDrill?.list().map(shownFault) ?? [],
+        presets: presetNames.map((name) => ({ name, ...presets[name] })),
+      };
+    },
   );
 
   app.post(
