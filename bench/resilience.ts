@@ -101,6 +101,7 @@ export async function measureResilience(): Promise<ResilienceCost> {
       reservation,
       history: new CallHistory(4),
       asked: new Map(),
+      askedBefore: [],
       maxOutputTokensFor: () => undefined,
       hedge: undefined,
       endsAtMs: undefined,

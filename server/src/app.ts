@@ -67,6 +67,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     },
     inFlight,
     config,
+    (requestId, error) => logger.error({ request_id: requestId, error }, "a fault of the gateway ended a stream"),
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerExplainRoute(app, {

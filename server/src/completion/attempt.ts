@@ -38,6 +38,8 @@ export interface MeteredBytes {
 
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 const MAX_FAULT_BYTES = 256 * 1024;
+/** For the end of a stream whose answer has ended. */
+const CLOSING_MS = 500;
 const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 /** Quiet events that may precede the first output; they are held in memory. */
 const MAX_HELD_EVENTS = 10_000;
@@ -130,7 +132,8 @@ function readWhole(
   }
   const answer = typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
   const items = answer[operation === "chat" ? "choices" : "data"];
-  const answered = Array.isArray(items) && items.length > 0;
+  const answered =
+    Array.isArray(items) && items.length > 0 && items.every(operation === "chat" ? isSpokenChoice : isObject);
   if (!answered && typeof answer["error"] === "object" && answer["error"] !== null)
     throw provider.readFault(status, headers, body);
   if (!answered)
@@ -140,6 +143,13 @@ function readWhole(
     });
   return { kind: "whole", body, value: answer, usage: readWireUsage(answer["usage"]) };
 }
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null;
+
+/** Mistral may end an answer with `error`, which is as good as none. */
+const isSpokenChoice = (choice: unknown): boolean =>
+  isObject(choice) && isObject(choice["message"]) && choice["finish_reason"] !== "error";
 
 async function openStream(
   response: UpstreamResponse,
@@ -156,12 +166,11 @@ async function openStream(
   try {
     for (;;) {
       const { done, value } = await pieces.next();
-      if (done)
-        throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
+      if (done) throw saidNothing(provider, meter);
       for (const piece of value) {
         const { event } = piece;
         // From the first output on, what goes wrong is no longer this attempt's but the stream's.
-        begun ||= event.kind === "output" || event.kind === "usage";
+        begun ||= isOutput(event);
         if (begun) {
           held.push(piece);
           continue;
@@ -171,9 +180,7 @@ async function openStream(
           throw new ProviderError("unusable", "The provider's stream began with something that is not JSON.", {
             provider,
           });
-        if (event.kind === "done") {
-          throw new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider });
-        }
+        if (event.kind === "done") throw saidNothing(provider, meter);
         held.push(piece);
       }
       if (begun) {
@@ -187,6 +194,12 @@ async function openStream(
     if (!answered) await pieces.return();
   }
 }
+
+/** Usage is none: some servers count up with every chunk, and from the first one on. */
+const isOutput = (event: MeteredEvent): boolean => event.kind === "output" || (event.kind === "usage" && event.output);
+
+const saidNothing = (provider: string, { wireUsage }: StreamMeter): ProviderError =>
+  new ProviderError("unusable", "The provider's stream ended before it said anything.", { provider, wireUsage });
 
 /** A refusal, where it is one that is known; else the provider may have worked and may bill it, and it may pass. */
 function readFirstError(
@@ -208,6 +221,7 @@ async function* meteredPieces(
   ended: () => void,
 ): AsyncGenerator<MeteredBytes[], void, void> {
   const framer = new SseFramer(MAX_EVENT_BYTES);
+  let closing = false;
   try {
     for await (const chunk of response.body) {
       let events: Buffer[];
@@ -221,12 +235,17 @@ async function* meteredPieces(
       let spoken: "spoken" | "quiet" = "quiet";
       for (const bytes of events) {
         const event = meter.read(bytes);
-        if (event.kind !== "quiet") spoken = "spoken";
+        if (isOutput(event)) spoken = "spoken";
         pieces.push({ bytes, event });
       }
       timer.pause(spoken);
       yield pieces;
       timer.resume();
+      // All is said and counted; who then keeps the connection open is not waited for as for one who thinks.
+      if (!closing && meter.finished && meter.usage) {
+        closing = true;
+        timer.restart({ fault: "idle-timeout", ms: CLOSING_MS });
+      }
     }
   } finally {
     ended();

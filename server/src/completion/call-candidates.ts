@@ -38,7 +38,7 @@ export async function callCandidates(services: CallServices, call: CandidateCall
         continue;
       }
       const entry = await enter(services, candidate, {
-        isRetry: asked.has(candidate),
+        isRetry: asked.has(candidate) || call.askedBefore.includes(candidate),
         alone: !pool.some((other, place) => place > index && mayBeAskedNow(services.health, other)),
         signal,
       });
@@ -49,12 +49,12 @@ export async function callCandidates(services: CallServices, call: CandidateCall
       }
       try {
         await makeRoom(services, call);
+        asked.set(candidate, undefined);
+        history.serve(candidate, call.requestFor(candidate));
       } catch (error) {
         leave(entry, { kind: "nothing" });
         throw error;
       }
-      asked.set(candidate, undefined);
-      history.serve(candidate, call.requestFor(candidate));
       try {
         const begun =
           call.hedge && round === 1
@@ -95,6 +95,8 @@ export interface CandidateCall {
   readonly history: CallHistory;
   /** Who was asked since this call began, and each one's last fault; empty at first. */
   readonly asked: Map<Candidate, ProviderError | undefined>;
+  /** Who was asked by the same request before this call: asking them is a retry. */
+  readonly askedBefore: readonly Candidate[];
   /** What the candidate's answer is shortened to: by the budget, or by what was said already. */
   readonly maxOutputTokensFor: (candidate: Candidate) => number | undefined;
   readonly hedge: HedgePlan | undefined;

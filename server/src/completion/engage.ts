@@ -57,8 +57,8 @@ export async function engage(
     open.failed(error);
     if (error instanceof ProviderError && !signal.aborted) {
       const asked = error.info.retryAfterMs;
-      // Who says when to come back is not failing.
-      if (error.fault === "rate-limited" && asked !== undefined) target.leaveAlone(asked);
+      if (asked !== undefined && (error.fault === "rate-limited" || error.fault === "overloaded"))
+        target.leaveAlone(asked);
       options.onFault(candidate, error);
     }
     leave(entry, fateOf(error, signal));
@@ -99,6 +99,7 @@ export function leave({ target, permit }: Entry, fate: Fate): void {
 
 export function fateOf(error: unknown, signal: AbortSignal): Fate {
   if (signal.aborted || !(error instanceof ProviderError) || error.isAnswer) return { kind: "nothing" };
+  // Who limits the rate and says when to come back is not failing.
   if (error.fault === "rate-limited" && error.info.retryAfterMs !== undefined) return { kind: "nothing" };
   return { kind: "fault", error };
 }

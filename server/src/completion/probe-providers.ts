@@ -45,7 +45,7 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
       if (stopping.signal.aborted) return;
       if (!(thrown instanceof ProviderError)) throw thrown;
       // Not every server has a list of models; one that says so answers.
-      if (!thrown.isAnswer) error = thrown;
+      if (!thrown.isAnswer && thrown.info.status !== 404 && thrown.info.status !== 405) error = thrown;
     }
     health.noteProbe(connected, { atMs: clock.now(), ok: error === undefined, detail: error?.fault ?? "answers" });
     // Who limits our rate is well.

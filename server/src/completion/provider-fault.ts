@@ -74,7 +74,11 @@ export function callersError(thrown: unknown, attempts: readonly AttemptNote[] =
     case "unreachable":
     case "stream-broken":
     case "unusable":
-      return new BrikkError("provider_error", `${info.provider} failed: ${thrown.message}`, { cause: thrown, details });
+      return new BrikkError("provider_error", `${info.provider} failed: ${thrown.message}`, {
+        cause: thrown,
+        details,
+        ...(info.retryAfterMs !== undefined && { retryAfterMs: Math.min(info.retryAfterMs, HOUR_MS) }),
+      });
     default:
       return fault satisfies never;
   }

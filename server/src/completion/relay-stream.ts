@@ -90,7 +90,8 @@ export async function relayStream(relay: StreamRelay): Promise<StreamEnding> {
     return callerLeft(signal)
       ? { outcome: "cancelled", answer }
       : { outcome: "truncated", answer, error: signal.reason };
-  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
+  // Something between may well close what was cut with [DONE]; only the model says that it has finished.
+  if (meter.finished && (done || meter.usage)) return { outcome: "completed", answer };
   return {
     outcome: "truncated",
     answer,

@@ -117,6 +117,7 @@ async function takeOver(
         reservation,
         history,
         asked: new Map(),
+        askedBefore: servedBy,
         maxOutputTokensFor,
         hedge: undefined,
         endsAtMs: call.endsAtMs,

@@ -10,11 +10,11 @@ import type { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
 import type { WholeAnswer } from "./attempt.ts";
 import { callCandidates } from "./call-candidates.ts";
-import { type AttemptNote, CallHistory } from "./call-history.ts";
+import { type AttemptNote, CallHistory, type OpenAttempt } from "./call-history.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { Begun } from "./engage.ts";
 import type { HedgePlan } from "./hedge.ts";
-import { measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
+import { type MeasuredUsage, measureAnswer, measureFailure, mostUsed, NOTHING_USED } from "./measure-usage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
 import type { ProviderHealth } from "./provider-health.ts";
@@ -71,6 +71,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
       reservation,
       history,
       asked: new Map(),
+      askedBefore: [],
       maxOutputTokensFor: () => reservation.maxOutputTokens,
       hedge: services.hedgeOf(route.policy),
       endsAtMs: call.endsAtMs,
@@ -264,6 +265,8 @@ async function receive(
     begun.ended({ kind: "nothing" });
     throw error;
   }
+  // The usage chunk names the whole cost, that of a hedge's loser included.
+  if (call.request.wantsUsage) await Promise.all(history.later);
   const ending = await relayStream({
     candidate,
     answer,
@@ -303,13 +306,10 @@ async function settlementOf(
   const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
   await Promise.all(history.later);
   const { open } = history;
-  let measured = NOTHING_USED;
-  if (open?.answer) measured = await measureAnswer(tokenCounter, open.request, open.answer);
-  else if (open?.error !== undefined) measured = await measureFailure(tokenCounter, open.request, open.error);
-  else if (open && ending.outcome === "failed")
-    measured = await measureFailure(tokenCounter, open.request, ending.error);
-  // Whoever was asked last was still at it.
-  else if (open) measured = await measureAnswer(tokenCounter, open.request, undefined);
+  // Whatever goes wrong in the counting, what was set aside is settled.
+  let measured = open
+    ? await measureOpen(tokenCounter, open, ending).catch(() => mostUsed(open.request))
+    : NOTHING_USED;
   let { candidate, earlier }: { candidate: Candidate | undefined; earlier: readonly AttemptUsage[] } = history;
   if (history.cut && !open?.answer) {
     // Nobody took over: the row is about the one who spoke.
@@ -333,6 +333,14 @@ async function settlementOf(
     timeToFirstTokenMs: history.timeToFirstTokenMs,
     rescue: history.rescue,
   };
+}
+
+async function measureOpen(tokenCounter: TokenCounter, open: OpenAttempt, ending: Ending): Promise<MeasuredUsage> {
+  if (open.answer) return measureAnswer(tokenCounter, open.request, open.answer);
+  if (open.error !== undefined) return measureFailure(tokenCounter, open.request, open.error);
+  if (ending.outcome === "failed") return measureFailure(tokenCounter, open.request, ending.error);
+  // Whoever was asked last was still at it.
+  return measureAnswer(tokenCounter, open.request, undefined);
 }
 
 function finish(

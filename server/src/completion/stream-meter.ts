@@ -11,7 +11,7 @@ export type MeteredEvent =
   /** Text, a tool call or a finish: the answer has begun. */
   | { readonly kind: "output" }
   /** Output together with usage, or usage alone (`choices: []`). */
-  | { readonly kind: "usage"; readonly alone: boolean; readonly chunk: WireChunk }
+  | { readonly kind: "usage"; readonly output: boolean; readonly alone: boolean; readonly chunk: WireChunk }
   | { readonly kind: "done" }
   | { readonly kind: "vendor-error"; readonly message: string }
   | { readonly kind: "malformed" };
@@ -39,6 +39,8 @@ interface WireChoice {
 export class StreamMeter {
   /** The provider's own count, once it came. */
   usage: Usage | undefined;
+  /** The same as it stood on the wire. */
+  wireUsage: unknown;
   /** The first chunk that was one, by which the stream is known to its reader. */
   head: Pick<WireChunk, "id" | "created"> | undefined;
   /** One choice that holds nothing but text: what another model could go on with. */
@@ -71,7 +73,7 @@ export class StreamMeter {
     // An error without a wrapping, behind which some servers send [DONE] all the same.
     if (chunk.object === "error") return { kind: "vendor-error", message: vendorMessage(chunk) };
     this.head ??= { id: chunk.id, created: chunk.created };
-    if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
+    if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, false) : QUIET;
     let output = false;
     for (const choice of chunk.choices as WireChoice[]) {
       if (typeof choice !== "object" || choice === null) return MALFORMED;
@@ -79,12 +81,14 @@ export class StreamMeter {
       this.#begun.add(index);
       if (index !== 0) this.plain = false;
       if (choice.delta && this.#collect(choice.delta)) output = true;
+      if (choice.finish_reason === "error")
+        return { kind: "vendor-error", message: "the answer ended with finish_reason error" };
       if (typeof choice.finish_reason === "string") {
         this.#finished.add(index);
         output = true;
       }
     }
-    if (chunk.usage) return this.#readUsage(chunk, chunk.choices.length === 0);
+    if (chunk.usage) return this.#readUsage(chunk, output);
     return output ? OUTPUT : QUIET;
   }
 
@@ -103,9 +107,10 @@ export class StreamMeter {
     return this.#text.slice(0, this.#soundTexts).join("");
   }
 
-  #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
+  #readUsage(chunk: WireChunk, output: boolean): MeteredEvent {
     this.usage = readWireUsage(chunk.usage) ?? this.usage;
-    return { kind: "usage", alone, chunk };
+    this.wireUsage = chunk.usage;
+    return { kind: "usage", output, alone: !chunk.choices?.length, chunk };
   }
 
   /** Keeps every text of the delta but its role; true when there was any. */
@@ -113,7 +118,7 @@ export class StreamMeter {
     let found = false;
     for (const name in delta) {
       const value = delta[name];
-      if (name === "role" || value === null || value === "") continue;
+      if (name === "role" || value === null || value === "" || (Array.isArray(value) && value.length === 0)) continue;
       if (name !== "content" || typeof value !== "string") this.plain = false;
       if (typeof value === "string") {
         this.#text.push(value);

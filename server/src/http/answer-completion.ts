@@ -9,7 +9,7 @@ import {
   type CompletionServices,
   runCompletion,
 } from "../completion/run-completion.ts";
-import { BrikkError } from "../errors.ts";
+import { BrikkError, toBrikkError } from "../errors.ts";
 import { totalTokens } from "../ledger/usage.ts";
 import { formatUsd } from "../lib/money.ts";
 import { refusedHeaders, servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
@@ -26,6 +26,8 @@ export function createAnswerCompletion(
   services: CompletionServices,
   inFlight: InFlight,
   limits: { readonly requestTimeoutMs: number; readonly keepAliveMs: number },
+  /** A fault of ours ended a stream that had begun. */
+  onBroken: (requestId: string, error: unknown) => void,
 ): AnswerCompletion {
   return async ({ request, reply }, completion) => {
     const { key, trace, admission } = request;
@@ -81,6 +83,12 @@ export function createAnswerCompletion(
       }
       return completed;
     } catch (error) {
+      if (stream?.started) {
+        // Nobody else can end it any more: fastify has given the response away.
+        onBroken(request.id, error);
+        stream.fail(toBrikkError(error));
+        return { answer: undefined, report: undefined };
+      }
       if (error instanceof BrikkError && error.code === "hard_cap_exceeded")
         reply.headers(refusedHeaders(services.ledger.standing(key)));
       throw error;

@@ -78,7 +78,7 @@ export function createStreamReply(
       raw.end(SSE_DONE);
     },
     fail(error: BrikkError) {
-      raw.end(`event: error\ndata: ${JSON.stringify(error.body(options.requestId))}\n\n`);
+      if (!raw.writableEnded) raw.end(`event: error\ndata: ${JSON.stringify(error.body(options.requestId))}\n\n`);
     },
   };
 }

@@ -302,7 +302,7 @@ const faults: readonly [number, unknown, ProviderFault][] = [
   [404, { error: { message: "The model `x` does not exist.", type: "NotFoundError", code: 404 } }, "model-missing"],
   [404, { error: { message: "model 'x' not found", type: "not_found_error" } }, "model-missing"],
   [403, { error: { code: "model_not_found" } }, "credentials"],
-  [404, "<html>not found</html>", "refused"],
+  [404, "<html>not found</html>", "unusable"],
   [403, { error: { code: 403, message: "flagged", metadata: { reasons: ["violence"] } } }, "refused"],
   [402, { error: { message: "Insufficient Balance", type: "unknown_error", code: "invalid_request_error" } }, "quota"],
   [408, {}, "overloaded"],

@@ -35,7 +35,7 @@ export function describeFaultInside(
   vendor: VendorFault,
   wireUsage: unknown,
 ): ProviderError {
-  const code = /^4\d\d$/.test(vendor.code ?? "") ? Number(vendor.code) : undefined;
+  const code = /^4\d\d$/.test(vendor.code ?? "") ? Number(vendor.code) : isCallersMistake(vendor) ? 400 : undefined;
   const info = { ...faultInfo(provider, code ?? 200, headers, vendor), wireUsage };
   const fault = code === undefined ? (isQuota(vendor) ? "quota" : "unusable") : faultOf(code, vendor, info);
   return new ProviderError(fault, "The provider answered 200 with an error in the answer's place.", info);
@@ -54,7 +54,14 @@ function faultInfo(provider: string, status: number, headers: ResponseHeaders, v
   };
 }
 
+/** Told inside an answer, where no status says so. */
+const isCallersMistake = ({ type, code }: VendorFault): boolean =>
+  /context_length_exceeded|content_policy|content_filter|invalid_request/i.test(`${type ?? ""} ${code ?? ""}`);
+
 const isQuota = ({ type, code }: VendorFault): boolean => QUOTA.test(`${type ?? ""} ${code ?? ""}`);
+
+const isVendors = ({ message, type, code }: VendorFault): boolean =>
+  message !== undefined || type !== undefined || code !== undefined;
 
 /** Who has named it was perhaps not the caller, but the router or a policy; or the vendor has retired it since. */
 const MODEL_MISSING = /model_not_found|invalid_model|^not_?found_?error/i;
@@ -72,6 +79,8 @@ function faultOf(status: number, vendor: VendorFault, { retryAfterMs }: Provider
   // A conflict in the vendor's own house, or too early for it: nothing that the caller wrote.
   if (status === 409 || status === 425) return "overloaded";
   if (status === 408 || status >= 500) return "overloaded";
+  // Without a word of the vendor's it is the address that is wrong, or what stands before the vendor: the operator's to mend.
+  if ((status === 404 || status === 405) && !isVendors(vendor)) return "unusable";
   if (status >= 400) return "refused";
   return "unusable";
 }
