@@ -59,6 +59,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
+  const hedge = services.hedgeOf(route.policy);
   const history = new CallHistory(route.candidates.length + services.maxRetries);
   let ending: Ending;
   try {
@@ -73,7 +74,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
       asked: new Map(),
       askedBefore: [],
       maxOutputTokensFor: () => reservation.maxOutputTokens,
-      hedge: services.hedgeOf(route.policy),
+      hedge,
       endsAtMs: call.endsAtMs,
       signal: call.signal,
     });
@@ -87,29 +88,30 @@ export async function runCompletion(services: CompletionServices, call: Completi
 
   reach("answer-received");
   call.sink.hold();
-  const settlement = await settlementOf(services, call, ending, route, history);
+  /** What the caller is told. */
+  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
+  const settlement = await settlementOf(services, call, { ending, failure }, route, history);
   let receipt: Receipt;
   try {
     receipt = await reservation.settle(settlement);
   } catch (error) {
     // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
-    const failure = toBrikkError(error);
+    const fault = toBrikkError(error);
     services.record({
       ...recordBase(call, route, clock.monotonicMs() - startedMs),
       ...settlement,
       history: history.attempts,
       outcome: "failed",
-      status: call.sink.started ? 200 : failure.status,
-      errorCode: failure.code,
+      status: call.sink.started ? 200 : fault.status,
+      errorCode: fault.code,
       error,
     });
-    if (!call.sink.started) throw failure;
-    call.sink.fail(failure);
+    if (!call.sink.started) throw fault;
+    call.sink.fail(fault);
     return { answer: undefined, report: undefined };
   }
   const durationMs = clock.monotonicMs() - startedMs;
-  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
-  services.hedgeOf(route.policy)?.spending.add(receipt.cost);
+  hedge?.spending.add(receipt.cost);
   services.record({
     ...recordBase(call, route, durationMs),
     ...settlement,
@@ -299,11 +301,10 @@ async function recorded(
 async function settlementOf(
   { tokenCounter }: CompletionServices,
   { sink }: CompletionCall,
-  ending: Ending,
+  { ending, failure }: { ending: Ending; failure: BrikkError | undefined },
   route: Route,
   history: CallHistory,
 ): Promise<Settlement> {
-  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
   await Promise.all(history.later);
   const { open } = history;
   // Whatever goes wrong in the counting, what was set aside is settled.
