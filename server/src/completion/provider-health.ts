@@ -208,6 +208,7 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
     for (const models of byProvider.values())
       for (const target of models.values()) if (!oldest || isStaler(target, oldest)) oldest = target;
     if (!oldest) return;
+    oldest.breaker.forget();
     byProvider.get(oldest.provider.name)!.delete(oldest.model);
     count -= 1;
   };
@@ -272,7 +273,9 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
       return changed;
     },
     forget(provider) {
-      count -= byProvider.get(provider)?.size ?? 0;
+      const models = byProvider.get(provider);
+      for (const { breaker } of models?.values() ?? []) breaker.forget();
+      count -= models?.size ?? 0;
       byProvider.delete(provider);
       providers.delete(provider);
     },

@@ -175,3 +175,20 @@ test("what a probe found is in the provider's report, also of one that was never
   assert.deepEqual(health.providerReport("a").lastProbe, probe);
   assert.deepEqual(health.targets(), []);
 });
+
+test("a breaker that is forgotten while it is open says once that this is over, with its provider or for newer names", () => {
+  const { clock, health, changes, targetOf, breakDown } = openHealth();
+  targetOf("a/good").admit()!.succeeded();
+  breakDown("a/bad");
+  health.forget("a");
+  for (let name = 0; name < MOST_TARGETS; name += 1) {
+    clock.advance(1);
+    breakDown(`b/broken-${name}`);
+  }
+  clock.advance(1);
+  breakDown("b/newest");
+  assert.deepEqual(
+    changes.filter(({ to }) => to === "closed"),
+    ["a/bad", "b/broken-0"].map((target) => ({ from: "open", to: "closed", reason: "forgotten", target })),
+  );
+});
