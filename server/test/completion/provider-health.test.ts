@@ -168,6 +168,30 @@ test("the limits in force are those of the provider as it was asked last, whiche
   assert.equal(health.providerReport("a").inFlight, 2);
 });
 
+test("a request that was routed before a reload does not bring the old limits back", () => {
+  const { health } = openHealth();
+  const before: ConnectedProvider = { ...connectedProvider("a"), maxInFlight: 1, maxQueued: 0 };
+  const now: ConnectedProvider = { ...before, maxInFlight: 2 };
+  health.targetOf(before, "one");
+  const { slots } = health.targetOf(now, "one").provider;
+  health.targetOf(before, "one");
+  health.noteProbe(before, { atMs: 0, ok: true, detail: "answers" });
+  assert.deepEqual([slots.takeNow(), slots.takeNow(), slots.takeNow()], [true, true, false]);
+});
+
+test("an answer that does not speak of rate limits leaves what was heard of them before", () => {
+  const { health } = openHealth();
+  const plain = connectedProvider("a");
+  const provider = {
+    ...plain.provider,
+    readHeadroom: (headers: object) => ("limit" in headers ? { requests: { limit: 2, remaining: 1 } } : undefined),
+  };
+  const { provider: state } = health.targetOf({ ...plain, provider }, "m");
+  state.heard({ limit: "2" });
+  state.heard({ via: "a network on the way" });
+  assert.deepEqual(health.providerReport("a").lastHeaders, { limit: "2" });
+});
+
 test("what a probe found is in the provider's report, also of one that was never asked", () => {
   const { clock, health } = openHealth();
   const probe = { atMs: clock.now(), ok: false, detail: "status 500" };
