@@ -27,7 +27,8 @@ export async function hedgedCall(
   const afterMs = plan.afterMs ?? latencyOf(call, entry).quantile(0.95);
   if (afterMs === undefined || !(await isSlow(first, afterMs))) return take(await first.result);
 
-  const hedge = await openHedge(services, call, plan, entry);
+  // Whatever keeps the second from being asked, the first is on its way and has a place that only its end gives back.
+  const hedge = await openHedge(services, call, plan, entry).catch(() => undefined);
   if (!hedge) return take(await first.result);
   const { entry: other, giveBack } = hedge;
   if (signal.aborted || first.done) {
@@ -51,7 +52,11 @@ export async function hedgedCall(
     history.serve(early.entry.candidate, call.requestFor(early.entry.candidate));
     if (outcome.kind === "begun") services.events.hedged(other.candidate, isHedge ? "won" : "lost");
     late.cancel();
-    history.later.push(chargeLoser(services, call, plan, late).finally(giveBack));
+    history.later.push(
+      chargeLoser(services, call, plan, late)
+        .catch(() => undefined)
+        .finally(giveBack),
+    );
     return take(outcome);
   }
   giveBack();
@@ -60,6 +65,7 @@ export async function hedgedCall(
     const { candidate } = early.entry;
     const { usage } = await measureFailure(services.tokenCounter, call.requestFor(candidate), outcome.error);
     history.earlier.push({ model: candidate.model, usage });
+    plan.spending.addLost(costOf(usage, candidate.model.rates));
   }
   history.serve(late.entry.candidate, call.requestFor(late.entry.candidate));
   const result = await late.result;

@@ -21,7 +21,8 @@ export interface ProbeOptions {
   readonly clock: Clock;
   /** A provider is idle, and probed again, after so long. */
   readonly intervalMs: number;
-  readonly onProbed: (provider: string, outcome: "ok" | "failed", error: ProviderError | undefined) => void;
+  /** An error that is no ProviderError says nothing of the provider: the probe itself went wrong. */
+  readonly onProbed: (provider: string, outcome: "ok" | "failed", error: unknown) => void;
 }
 
 const LONGEST_BODY_BYTES = 1024 * 1024;
@@ -43,7 +44,7 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
       await askForModels(connected, stopping.signal);
     } catch (thrown) {
       if (stopping.signal.aborted) return;
-      if (!(thrown instanceof ProviderError)) throw thrown;
+      if (!(thrown instanceof ProviderError)) return onProbed(provider.name, "failed", thrown);
       // Not every server has a list of models; one that says so answers.
       if (!thrown.isAnswer && thrown.info.status !== 404 && thrown.info.status !== 405) error = thrown;
     }

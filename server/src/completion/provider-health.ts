@@ -59,7 +59,7 @@ export interface TargetReport {
 export interface ProviderReport {
   readonly inFlight: number;
   readonly queued: number;
-  /** Of the newest answer, for the vendor's rate limits. */
+  /** Of the newest answer that spoke of the vendor's rate limits. */
   readonly lastHeaders: ResponseHeaders | undefined;
   readonly lastAskedAtMs: number | undefined;
   readonly lastProbe: ProbeResult | undefined;
@@ -156,19 +156,33 @@ export class ProviderState {
   readonly name: string;
   readonly slots: Slots;
   readonly retries = new RetryBudget(RETRIES);
-  /** Whose limits hold: a reload of the config file may change them. */
-  connected: ConnectedProvider;
+  /** Of the newest answer that spoke of the vendor's rate limits; `heard` keeps it. */
   lastHeaders: ResponseHeaders | undefined;
   lastAskedAtMs: number | undefined;
   lastProbe: ProbeResult | undefined;
+  /** Whose limits hold: a reload of the config file may change them. */
+  #connected: ConnectedProvider;
+  readonly #replaced = new WeakSet<ConnectedProvider>();
 
   constructor(connected: ConnectedProvider) {
     this.name = connected.provider.name;
-    this.connected = connected;
+    this.#connected = connected;
     this.slots = new Slots({
-      most: () => this.connected.maxInFlight,
-      mostWaiting: () => this.connected.maxQueued,
+      most: () => this.#connected.maxInFlight,
+      mostWaiting: () => this.#connected.maxQueued,
     });
+  }
+
+  /** A request that was routed before a reload does not bring the old limits back. */
+  follow(connected: ConnectedProvider): void {
+    if (connected === this.#connected || this.#replaced.has(connected)) return;
+    this.#replaced.add(this.#connected);
+    this.#connected = connected;
+  }
+
+  /** An answer from somewhere on the way says nothing of the vendor's limits. */
+  heard(headers: ResponseHeaders): void {
+    if (this.#connected.provider.readHeadroom(headers)) this.lastHeaders = headers;
   }
 }
 
@@ -188,7 +202,7 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
       providers.set(name, state);
       byProvider.set(name, new Map());
     }
-    state.connected = connected;
+    state.follow(connected);
     return state;
   };
 
@@ -208,6 +222,7 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
     for (const models of byProvider.values())
       for (const target of models.values()) if (!oldest || isStaler(target, oldest)) oldest = target;
     if (!oldest) return;
+    oldest.breaker.forget();
     byProvider.get(oldest.provider.name)!.delete(oldest.model);
     count -= 1;
   };
@@ -244,7 +259,7 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
     },
     targetOf(connected, model) {
       const target = find(connected.provider.name, model) ?? watch(connected, model);
-      target.provider.connected = connected;
+      target.provider.follow(connected);
       target.lastAskedAt = clock.monotonicMs();
       return target;
     },
@@ -272,7 +287,9 @@ export function createProviderHealth(options: ProviderHealthOptions): ProviderHe
       return changed;
     },
     forget(provider) {
-      count -= byProvider.get(provider)?.size ?? 0;
+      const models = byProvider.get(provider);
+      for (const { breaker } of models?.values() ?? []) breaker.forget();
+      count -= models?.size ?? 0;
       byProvider.delete(provider);
       providers.delete(provider);
     },

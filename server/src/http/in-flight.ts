@@ -7,7 +7,7 @@ import { BrikkError } from "../errors.ts";
 export interface InFlight {
   /** Why no new request is taken; undefined: one is. */
   refusal(): BrikkError | undefined;
-  /** Throws the refusal. */
+  /** Throws the refusal; who was let in before a drain is taken as long as the drain waits for others. */
   begin(): RequestInHand;
   readonly count: number;
   /** Refuses what comes from now on; resolves when nothing is in hand, at the latest some time after `timeoutMs`. */
@@ -36,6 +36,8 @@ export function createInFlight(options: InFlightOptions): InFlight {
   const { most, maxLoopDelayMs, loopDelayMs, onCount, onRefused } = options;
   const controllers = new Set<AbortController>();
   let draining = false;
+  /** Whoever began now would be neither waited for nor aborted. */
+  let isTooLate = false;
   let empty: (() => void) | undefined;
 
   const emptyWithin = (timeoutMs: number): Promise<boolean> => {
@@ -76,7 +78,7 @@ export function createInFlight(options: InFlightOptions): InFlight {
     refusal,
     begin() {
       // Those who come together were all let in when there was still room.
-      if (controllers.size >= most) throw refusal()!;
+      if (controllers.size >= most || isTooLate) throw refusal()!;
       const controller = new AbortController();
       controllers.add(controller);
       onCount(controllers.size);
@@ -85,6 +87,7 @@ export function createInFlight(options: InFlightOptions): InFlight {
         end() {
           controllers.delete(controller);
           onCount(controllers.size);
+          isTooLate ||= draining && controllers.size === 0;
           if (controllers.size === 0) empty?.();
         },
       };
@@ -97,7 +100,9 @@ export function createInFlight(options: InFlightOptions): InFlight {
     },
     async drain(timeoutMs) {
       draining = true;
+      isTooLate ||= controllers.size === 0;
       if (await emptyWithin(timeoutMs)) return;
+      isTooLate = true;
       for (const controller of controllers)
         controller.abort(new BrikkError("draining", "The server stopped before the answer was complete."));
       await emptyWithin(ABORT_GRACE_MS);

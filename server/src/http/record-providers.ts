@@ -1,6 +1,7 @@
 import type { ProviderHealth, ProviderHealthOptions } from "../completion/provider-health.ts";
 import type { ProbeOptions } from "../completion/probe-providers.ts";
 import type { CompletionEvents } from "../completion/run-completion.ts";
+import { ProviderError } from "../providers/provider.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 
@@ -17,7 +18,9 @@ export function createProviderRecorder(
   return {
     onProbed: (provider, outcome, error) => {
       metrics.activeProbes.inc({ provider, outcome });
-      if (error) logger.warn({ provider, fault: error.fault, error }, "a probe of an idle provider failed");
+      if (error === undefined) return;
+      const fault = error instanceof ProviderError ? error.fault : undefined;
+      logger.warn({ provider, fault, error }, "a probe of an idle provider failed");
     },
     onChange: (provider, model, { from, to, reason }) => {
       metrics.circuitBreakerTransitions.inc({ ...labelsOf(provider, model), to });

@@ -109,6 +109,11 @@ export class CircuitBreaker {
     return !wasClosed;
   }
 
+  /** Nobody watches it any more; whoever was told that it is open is told that this is over. */
+  forget(): void {
+    if (this.#state !== "closed") this.#close("forgotten");
+  }
+
   report(): BreakerReport {
     const open = this.#state === "open";
     return {

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { HedgeSpending } from "../../src/completion/hedge.ts";
+import type { PolicyConfig } from "../../src/config.ts";
 import { BrikkError } from "../../src/errors.ts";
-import { nanoUsd } from "../../src/lib/money.ts";
+import { type NanoUsd, nanoUsd } from "../../src/lib/money.ts";
 import { coded, eventually } from "../ledger/ledger-fixture.ts";
 import {
   answerStream,
@@ -37,20 +38,32 @@ const beating: Play = async ({ response }) => {
   }
 };
 
+const POLICY: PolicyConfig = {
+  name: "test",
+  candidates: [],
+  strategy: "order",
+  maxPrice: undefined,
+  appliesTo: [],
+  hedge: SOON,
+};
+
 type Path = Awaited<ReturnType<typeof playedPath>>;
 
 /** As if so much had been spent under the policy already. */
 function spent(path: Path, nano: bigint): void {
-  path.services
-    .hedgeOf({
-      name: "test",
-      candidates: [],
-      strategy: "order",
-      maxPrice: undefined,
-      appliesTo: [],
-      hedge: SOON,
-    })!
-    .spending.add(nanoUsd(nano));
+  path.services.hedgeOf(POLICY)!.spending.add(nanoUsd(nano));
+}
+
+/** What of the spending is told to have gone to waste. */
+function watchLost(t: TestContext, path: Path): { total: bigint } {
+  const lost = { total: 0n };
+  const { spending } = path.services.hedgeOf(POLICY)!;
+  const addLost = spending.addLost.bind(spending);
+  t.mock.method(spending, "addLost", (cost: NanoUsd) => {
+    lost.total += cost;
+    addLost(cost);
+  });
+  return lost;
 }
 
 async function hedgedPath(...args: Parameters<typeof playedPath>): Promise<Path & { readonly outcomes: string[] }> {
@@ -132,10 +145,11 @@ test("one that fails while both are asked leaves the other one to serve: free wh
   ] as const) {
     const a = await playProvider(t, "a", after(200, play));
     const b = await playProvider(t, "b", after(300, answerWhole("Fine.")));
-    const { ask, outcomes } = await hedgedPath(t, [a, b]);
-    const { row } = await ask();
+    const path = await hedgedPath(t, [a, b]);
+    const lost = watchLost(t, path);
+    const { row } = await path.ask();
     assert.deepEqual([row["provider"], row["attempts"], ...costsOf(row)], ["b", 2n, 15n + earlier, earlier]);
-    assert.deepEqual(outcomes, ["won"]);
+    assert.deepEqual([path.outcomes, lost.total], [["won"], earlier]);
   }
 });
 
@@ -252,4 +266,27 @@ test("a second that would begin at the same moment is given up and charged by wh
     assert.deepEqual([row["outcome"], text], ["completed", "Hello"]);
     assert.ok((row["earlier_cost_nano_usd"] as bigint) > 0n);
   }
+});
+
+test("what goes wrong in asking the second leaves the first to serve", async (t) => {
+  const a = await playProvider(t, "a", after(200, answerWhole("Fine.")));
+  const b = await playProvider(t, "b", answerWhole("Fine."));
+  const path = await hedgedPath(t, [a, b]);
+  const { spending } = path.services.hedgeOf(POLICY)!;
+  t.mock.method(spending, "setAside", () => {
+    throw new TypeError("no such thing");
+  });
+  const { error, row } = await path.ask();
+  assert.deepEqual([error, row["provider"], ...costsOf(row)], [undefined, "a", 15n, 0n]);
+});
+
+test("what goes wrong in measuring the loser takes nothing from the answer", async (t) => {
+  const a = await playProvider(t, "a", hang);
+  const b = await playProvider(t, "b", after(50, answerWhole("Fine.")));
+  const path = await hedgedPath(t, [a, b]);
+  t.mock.method(path.services.hedgeOf(POLICY)!.spending, "addLost", () => {
+    throw new TypeError("no such thing");
+  });
+  const { error, row } = await path.ask();
+  assert.deepEqual([error, row["provider"], row["outcome"]], [undefined, "b", "completed"]);
 });

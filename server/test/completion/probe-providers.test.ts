@@ -5,6 +5,7 @@ import { type TestContext, test } from "node:test";
 import { createProviderHealth } from "../../src/completion/provider-health.ts";
 import { startProbing } from "../../src/completion/probe-providers.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
+import { ProviderError } from "../../src/providers/provider.ts";
 import type { ProviderSet } from "../../src/providers/provider-set.ts";
 import { createTransport } from "../../src/providers/transport.ts";
 import { createTestClock } from "../lib/test-clock.ts";
@@ -45,7 +46,10 @@ async function probing(t: TestContext, status: () => number) {
     health,
     clock,
     intervalMs: 60_000,
-    onProbed: (provider, outcome, error) => outcomes.push(`${provider} ${outcome} ${error?.fault ?? ""}`.trim()),
+    onProbed: (provider, outcome, error) =>
+      outcomes.push(
+        `${provider} ${outcome} ${error instanceof ProviderError ? error.fault : error instanceof Error ? error.message : ""}`.trim(),
+      ),
   });
   t.after(async () => {
     await probes.stop();
@@ -108,4 +112,12 @@ test("a key that was withdrawn is found out, and a provider that never answers i
   status = 0;
   await probes.round();
   assert.deepEqual(outcomes, ["acme failed credentials", "acme failed attempt-timeout"]);
+});
+
+test("a probe that itself goes wrong is told, ends nothing and says nothing of the provider", async (t) => {
+  const { probes, outcomes, health, connected } = await probing(t, () => 200);
+  t.mock.method(connected.transport, "send", () => Promise.reject(new TypeError("no such thing")));
+  await probes.round();
+  assert.deepEqual(outcomes, ["acme failed no such thing"]);
+  assert.equal(health.providerReport("acme").lastProbe, undefined);
 });

@@ -168,10 +168,51 @@ test("the limits in force are those of the provider as it was asked last, whiche
   assert.equal(health.providerReport("a").inFlight, 2);
 });
 
+test("a request that was routed before a reload does not bring the old limits back", () => {
+  const { health } = openHealth();
+  const before: ConnectedProvider = { ...connectedProvider("a"), maxInFlight: 1, maxQueued: 0 };
+  const now: ConnectedProvider = { ...before, maxInFlight: 2 };
+  health.targetOf(before, "one");
+  const { slots } = health.targetOf(now, "one").provider;
+  health.targetOf(before, "one");
+  health.noteProbe(before, { atMs: 0, ok: true, detail: "answers" });
+  assert.deepEqual([slots.takeNow(), slots.takeNow(), slots.takeNow()], [true, true, false]);
+});
+
+test("an answer that does not speak of rate limits leaves what was heard of them before", () => {
+  const { health } = openHealth();
+  const plain = connectedProvider("a");
+  const provider = {
+    ...plain.provider,
+    readHeadroom: (headers: object) => ("limit" in headers ? { requests: { limit: 2, remaining: 1 } } : undefined),
+  };
+  const { provider: state } = health.targetOf({ ...plain, provider }, "m");
+  state.heard({ limit: "2" });
+  state.heard({ via: "a network on the way" });
+  assert.deepEqual(health.providerReport("a").lastHeaders, { limit: "2" });
+});
+
 test("what a probe found is in the provider's report, also of one that was never asked", () => {
   const { clock, health } = openHealth();
   const probe = { atMs: clock.now(), ok: false, detail: "status 500" };
   health.noteProbe(connectedProvider("a"), probe);
   assert.deepEqual(health.providerReport("a").lastProbe, probe);
   assert.deepEqual(health.targets(), []);
+});
+
+test("a breaker that is forgotten while it is open says once that this is over, with its provider or for newer names", () => {
+  const { clock, health, changes, targetOf, breakDown } = openHealth();
+  targetOf("a/good").admit()!.succeeded();
+  breakDown("a/bad");
+  health.forget("a");
+  for (let name = 0; name < MOST_TARGETS; name += 1) {
+    clock.advance(1);
+    breakDown(`b/broken-${name}`);
+  }
+  clock.advance(1);
+  breakDown("b/newest");
+  assert.deepEqual(
+    changes.filter(({ to }) => to === "closed"),
+    ["a/bad", "b/broken-0"].map((target) => ({ from: "open", to: "closed", reason: "forgotten", target })),
+  );
 });

@@ -225,6 +225,13 @@ const faults: readonly [string, number, unknown, ResponseHeaders, ProviderFault]
   ],
   ["an allowance of no requests", 429, { message: "slow down" }, { "x-ratelimit-limit-req-minute": "0" }, "quota"],
   ["an allowance of no tokens", 429, { message: "slow down" }, { "x-ratelimit-limit-tokens-minute": "0" }, "quota"],
+  [
+    "an allowance of no requests, under the older name",
+    429,
+    {},
+    { "x-ratelimitbysize-limit-req-minute": "0" },
+    "quota",
+  ],
   ["an allowance of no tokens this month", 429, {}, { "x-ratelimit-limit-tokens-month": "0" }, "quota"],
   [
     "a zero allowance says nothing about other statuses",

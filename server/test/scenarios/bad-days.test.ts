@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
 import { request } from "undici";
+import { followLeavings } from "../harness/leavings.ts";
 import { followBill } from "../harness/provider-bill.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
 import { agentOf, ask, crowd, post, started } from "./bad-day-callers.ts";
@@ -98,14 +99,10 @@ test("10,000 faulty requests leave no timer, socket, listener or slot behind", a
       PROVIDER_MAX_RETRIES: "1",
     },
   });
-  const agent = agentOf(t, 40);
-  await crowd(200, 40, async (turn) => void (await ask(brikk, agent, "brikk/auto", turn % 2 === 0, "warm")));
-  const resources = (): Record<string, number> => {
-    const counts: Record<string, number> = {};
-    for (const name of process.getActiveResourcesInfo()) counts[name] = (counts[name] ?? 0) + 1;
-    return counts;
-  };
-  const before = resources();
+  const atOnce = 40;
+  const agent = agentOf(t, atOnce);
+  await crowd(200, atOnce, async (turn) => void (await ask(brikk, agent, "brikk/auto", turn % 2 === 0, "warm")));
+  const leavings = followLeavings(t);
   for (const fault of [
     { kind: "status", status: 500 },
     { kind: "status", status: 400 },
@@ -122,7 +119,7 @@ test("10,000 faulty requests leave no timer, socket, listener or slot behind", a
   ] as const)
     brikk.simulator.faults.set({ vendor: "*", share: 0.1, fault });
   const seen = new Map<string, number>();
-  await crowd(10_000, 40, async (turn) => {
+  await crowd(10_000, atOnce, async (turn) => {
     // Open breakers would keep the faults away.
     if (turn % 10 === 0) brikk.gateway.health.reset();
     const { code = "whole" } = await ask(brikk, agent, "brikk/auto", turn % 2 === 0, `Question ${turn % 50}`);
@@ -136,8 +133,10 @@ test("10,000 faulty requests leave no timer, socket, listener or slot behind", a
   for (const target of brikk.gateway.health.targets()) assert.equal(target.probesInFlight, 0);
   // What is kept for the next request is bounded by what was at once; what leaked would be counted in thousands.
   await eventually(() => {
-    const after = resources();
-    return (after["Timeout"] ?? 0) <= (before["Timeout"] ?? 0) + 20 && (after["TCPSocketWrap"] ?? 0) <= 400;
+    const { timers, sockets, listeners } = leavings.now();
+    // Both ends of every connection are in this process: the callers' and those to the two providers, and a timer for each.
+    return timers <= 6 * atOnce && sockets <= 2 * atOnce && listeners <= 6 * atOnce;
   }, 20_000);
+  t.diagnostic(JSON.stringify(leavings.now()));
   assert.deepEqual(warnings, []);
 });

@@ -97,6 +97,7 @@ const LIMIT_HEADERS = [
   HEADROOM_HEADERS.requests.limit,
   HEADROOM_HEADERS.tokens.limit,
   "x-ratelimit-limit-tokens-month",
+  OLDER_HEADROOM_HEADERS.requests.limit,
   OLDER_HEADROOM_HEADERS.tokens.limit,
 ];
 
