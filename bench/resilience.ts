@@ -78,6 +78,7 @@ export async function measureResilience(): Promise<ResilienceCost> {
       attemptFailed: () => undefined,
       retried: () => undefined,
       hedged: () => undefined,
+      broke: () => undefined,
       rescued: () => undefined,
     },
     clock: systemClock,

@@ -51,7 +51,7 @@ export async function engage(
       candidate,
       { ...request, maxOutputTokens: limitOf(candidate, options.maxOutputTokens) },
       signal,
-      (headers) => (target.provider.lastHeaders = headers),
+      (headers) => target.provider.heard(headers),
     );
   } catch (error) {
     open.failed(error);

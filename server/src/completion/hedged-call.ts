@@ -6,7 +6,7 @@ import type { CandidateCall } from "./call-candidates.ts";
 import { type Begun, engage, type Entry, leave } from "./engage.ts";
 import { enter, mayBeAskedNow } from "./enter.ts";
 import type { HedgePlan } from "./hedge.ts";
-import { type MeasuredUsage, mayHaveWorked, measureAnswer, measureFailure } from "./measure-usage.ts";
+import { type MeasuredUsage, mayHaveWorked, measureAnswer, measureFailure, mostUsed } from "./measure-usage.ts";
 import type { Candidate } from "./model-router.ts";
 import { noteFault } from "./note-fault.ts";
 import type { CallServices } from "./run-completion.ts";
@@ -28,7 +28,10 @@ export async function hedgedCall(
   if (afterMs === undefined || !(await isSlow(first, afterMs))) return take(await first.result);
 
   // Whatever keeps the second from being asked, the first is on its way and has a place that only its end gives back.
-  const hedge = await openHedge(services, call, plan, entry).catch(() => undefined);
+  const hedge = await openHedge(services, call, plan, entry).catch((error: unknown) => {
+    if (!signal.aborted) services.events.broke(error);
+    return undefined;
+  });
   if (!hedge) return take(await first.result);
   const { entry: other, giveBack } = hedge;
   if (signal.aborted || first.done) {
@@ -54,7 +57,7 @@ export async function hedgedCall(
     late.cancel();
     history.later.push(
       chargeLoser(services, call, plan, late)
-        .catch(() => undefined)
+        .catch((error: unknown) => services.events.broke(error))
         .finally(giveBack),
     );
     return take(outcome);
@@ -63,7 +66,10 @@ export async function hedgedCall(
   // The room for both is set aside already.
   if (mayHaveWorked(outcome.error)) {
     const { candidate } = early.entry;
-    const { usage } = await measureFailure(services.tokenCounter, call.requestFor(candidate), outcome.error);
+    const request = call.requestFor(candidate);
+    const { usage } = await measureFailure(services.tokenCounter, request, outcome.error).catch(() =>
+      mostUsed(request),
+    );
     history.earlier.push({ model: candidate.model, usage });
     plan.spending.addLost(costOf(usage, candidate.model.rates));
   }
@@ -207,16 +213,17 @@ async function chargeLoser(
   const result = await loser.result;
   const { candidate } = loser.entry;
   const request = call.requestFor(candidate);
-  let measured: MeasuredUsage;
+  let measuring: Promise<MeasuredUsage>;
   if (result.kind === "begun") {
     // Both began at the same moment.
     const { answer, ended } = result.begun;
     if (answer.kind === "stream") await answer.rest.return();
     ended({ kind: "nothing" });
-    measured = await measureAnswer(tokenCounter, request, answer);
+    measuring = measureAnswer(tokenCounter, request, answer);
   } else if (result.error instanceof ProviderError) {
-    measured = await measureFailure(tokenCounter, request, result.error);
-  } else measured = await measureAnswer(tokenCounter, request, undefined);
+    measuring = measureFailure(tokenCounter, request, result.error);
+  } else measuring = measureAnswer(tokenCounter, request, undefined);
+  const measured = await measuring.catch(() => mostUsed(request));
   if (measured.usageSource === "none") return;
   call.history.earlier.push({ model: candidate.model, usage: measured.usage });
   plan.spending.addLost(costOf(measured.usage, candidate.model.rates));

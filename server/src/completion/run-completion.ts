@@ -155,6 +155,8 @@ export interface CompletionEvents {
   readonly attemptFailed: (candidate: Candidate, error: ProviderError) => void;
   readonly retried: (candidate: Candidate) => void;
   readonly hedged: (candidate: Candidate, outcome: "won" | "lost" | "skipped") => void;
+  /** A fault of ours beside an answer that goes on all the same. */
+  readonly broke: (error: unknown) => void;
   readonly rescued: (mode: RescueMode, outcome: "completed" | "broken") => void;
 }
 

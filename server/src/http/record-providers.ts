@@ -47,6 +47,7 @@ export function createProviderRecorder(
       },
       retried: ({ model }) => metrics.retries.inc({ provider: model.provider }),
       hedged: ({ model }, outcome) => metrics.hedges.inc({ ...labelsOf(model.provider, model.id), outcome }),
+      broke: (error) => logger.error({ error }, "a fault of the gateway beside a request that went on"),
       rescued: (mode, outcome) => metrics.rescues.inc({ mode, outcome }),
     },
   };

@@ -17,6 +17,7 @@ export const callServices = (
     attemptFailed: () => undefined,
     retried: () => undefined,
     hedged: () => undefined,
+    broke: () => undefined,
     rescued: () => undefined,
   },
 });
