@@ -62,15 +62,15 @@ module.exports = {
       to: { path: "^server/" },
     },
     {
-      name: "simulator-only-by-its-entry",
+      name: "simulator-only-by-its-entries",
       severity: "error",
       from: { path: "^server/" },
-      to: { path: "^simulator/", pathNot: "^simulator/src/simulator\\.ts$" },
+      to: { path: "^simulator/", pathNot: "^simulator/src/(simulator|faults)\\.ts$" },
     },
     {
-      name: "simulator-only-from-main-and-tests",
+      name: "simulator-only-from-main-the-fire-drill-and-tests",
       severity: "error",
-      from: { path: "^server/src/", pathNot: "^server/src/main\\.ts$" },
+      from: { path: "^server/src/", pathNot: "^server/src/(main|http/fire-drill|http/routes/admin-fire-drill)\\.ts$" },
       to: { path: "^simulator/" },
     },
     {

@@ -1,5 +1,6 @@
 import { cpuPerRequestUs, type Measurement, median } from "./measurements.ts";
 import type { JobResult } from "./load.ts";
+import type { ResilienceCost } from "./resilience.ts";
 import type { ProcessMemory } from "./process-usage.ts";
 import { BEAT_MS } from "./workload.ts";
 import type { TimeShares } from "./cpu-profile.ts";
@@ -14,6 +15,7 @@ export interface Results {
   readonly profile: { readonly plain: ProfiledLoad; readonly streamed: ProfiledLoad };
   /** Brikk's own count of what it asked of its database. */
   readonly ledger: readonly LedgerLoad[];
+  readonly resilience: ResilienceCost;
 }
 
 export interface LedgerLoad {
@@ -49,7 +51,7 @@ export const perChunkUs = (gateway: GatewayResults): number =>
   (LOAD.moreChunks - LOAD.chunks);
 
 export function resultsPage(results: Results): string {
-  const { gateways, direct, profile } = results;
+  const { gateways, direct, profile, resilience } = results;
   const brikk = gateways.find(({ name }) => name === "Brikk")!;
   return `# Benchmarks
 
@@ -151,6 +153,20 @@ ${table(
     (measured.load.requests / usageTransactions).toFixed(1),
     String(leaseTransactions),
   ]),
+)}
+## What resilience costs
+
+The way to a provider when nothing goes wrong, in a process of its own, with a function that answers at once as the provider. Beside
+the attempt stand places and queue, breaker, cool-down, retry budget, latency windows, the history of attempts and the request's
+deadline.
+
+${table(
+  ["", "CPU per request"],
+  [
+    ["an attempt by itself", us(resilience.attemptUs)],
+    ["with all of that", us(resilience.callUs)],
+    ["the difference (at most 10 us are allowed)", us(resilience.callUs - resilience.attemptUs)],
+  ],
 )}
 ## Memory
 

@@ -14,6 +14,7 @@ import {
 } from "./gateways.ts";
 import { cpuPerRequestUs, type LoadShape, measure, type Measurement, median, send } from "./measurements.ts";
 import { readMemory } from "./process-usage.ts";
+import { measureResilience } from "./resilience.ts";
 import {
   type GatewayResults,
   type LedgerLoad,
@@ -90,7 +91,7 @@ async function startAll(surroundings: Surroundings): Promise<{ gateways: Running
 async function compare(
   generator: ChildProcess,
   surroundings: Surroundings,
-): Promise<Omit<Results, "about" | "profile"> & { versions: string }> {
+): Promise<Omit<Results, "about" | "profile" | "resilience"> & { versions: string }> {
   const { gateways, missing } = await startAll(surroundings);
   const results = gateways.map(({ name }): Mutable<GatewayResults> => ({
     name,
@@ -248,6 +249,8 @@ try {
   } else {
     const { versions, ...compared } = await compare(generator, surroundings);
     const profile = await profileBrikk(generator, surroundings);
+    say("Measuring what resilience costs ...");
+    const resilience = await measureResilience();
     const about: Results["about"] = [
       ["Date", startedAt.toISOString().slice(0, 16).replace("T", " ") + " UTC"],
       ["Machine", `${cpus().length} cores of ${cpus()[0]!.model.trim()}, Linux ${release()}`],
@@ -258,7 +261,7 @@ try {
         `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so Node's CPU figures are too high, and requests/s and latency worse than they could be" : "nothing else ran"}`,
       ],
     ];
-    const results: Results = { ...compared, about, profile };
+    const results: Results = { ...compared, about, profile, resilience };
     const path = join(import.meta.dirname, "results.md");
     writeFileSync(path, resultsPage(results));
     for (const { name, plain: whole, streamed: streams } of results.gateways)

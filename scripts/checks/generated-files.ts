@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Check } from "./check.ts";
 import { readIfThere } from "./repository.ts";
+import { RESILIENCE_PAGE, renderResiliencePage } from "./resilience-page.ts";
 
 /** A file that is written from the source and never by hand. */
 export interface GeneratedFile {
@@ -14,6 +15,7 @@ export interface GeneratedFile {
 export const generatedFiles: readonly GeneratedFile[] = [
   { path: "openapi/openapi.json", render: renderApiDocument },
   { path: "docs/errors.md", render: renderErrorPage },
+  { path: RESILIENCE_PAGE, render: renderResiliencePage },
   { path: ".env.example", render: renderEnvironmentExample },
 ];
 
@@ -40,7 +42,13 @@ async function renderApiDocument(): Promise<string> {
   const manifest = JSON.parse(readIfThere("server/package.json") ?? "") as { version: string };
   const folder = mkdtempSync(join(tmpdir(), "brikk-openapi-"));
   try {
-    const config = loadConfig({ PORT: "0", DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`, LOG_LEVEL: "silent" });
+    const config = loadConfig({
+      PORT: "0",
+      DATABASE_URL: `sqlite:${join(folder, "brikk.db")}`,
+      LOG_LEVEL: "silent",
+      // Without one the routes for administrators are not there.
+      BRIKK_ADMIN_TOKEN: "of-nobody-anywhere",
+    });
     const database = await openDatabase({ url: config.databaseUrl });
     const gateway = await buildGateway({
       config,

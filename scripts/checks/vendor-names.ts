@@ -5,7 +5,7 @@ import { listFiles, syntaxNodes } from "./repository.ts";
 const VENDORS = new Set(["openai", "mistral"]);
 
 /** Where a vendor's name is the subject: its adapter, its prices, its settings. */
-const OWNERS = /^server\/src\/(providers\/|ledger\/price-overrides\.ts$|config\.ts$)/;
+const OWNERS = /^server\/src\/(providers\/|ledger\/price-overrides\.ts$|config(\.ts$|\/))/;
 
 /**
  * A decision that hangs on a vendor's name belongs to its adapter, so no string outside may equal one. Examples in the API's

@@ -7,25 +7,29 @@ import type { Gateway } from "./gateway.ts";
 import { createAnswerCompletion } from "./http/answer-completion.ts";
 import type { App } from "./http/app-type.ts";
 import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
+import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
+import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
 import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, knownProviders } =
-    gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes),
     genReqId: requestIdOf,
@@ -39,6 +43,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
   registerKnownRoute(app);
+  registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     rateLimiter: gateway.rateLimiter,
@@ -52,19 +57,25 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     {
       ledger,
       tokenCounter: gateway.tokenCounter,
-      timeouts: { wholeMs: config.providerTimeoutMs, firstTokenMs: config.firstTokenTimeoutMs },
+      health: gateway.health,
+      hedgeOf: gateway.hedgeOf,
+      maxRetries: config.maxRetries,
+      random: Math.random,
+      events: gateway.completionEvents,
       clock,
       record: createRecorder(logger, metrics),
     },
     inFlight,
+    config,
+    (requestId, error) => logger.error({ request_id: requestId, error }, "a fault of the gateway ended a stream"),
   );
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerExplainRoute(app, {
-    services: { ledger, tokenCounter: gateway.tokenCounter },
+    services: { ledger, tokenCounter: gateway.tokenCounter, health: gateway.health },
     router,
     rateLimiter: gateway.rateLimiter,
   });
-  registerAgentRoutes(app, { answerCompletion, router, providers, knownProviders });
+  registerAgentRoutes(app, { answerCompletion, router, providers });
   registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
@@ -72,12 +83,16 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     database,
     ledger,
     providers,
-    knownProviders,
     rateLimiter: gateway.rateLimiter,
     inFlight,
     startedAtMs: clock.now(),
   });
-  registerMetricsRoute(app, metrics);
+  registerProviderHealthRoutes(app, { providers, health: gateway.health, clock });
+  registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, providers.known));
+  if (config.adminToken !== undefined) {
+    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
+    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
+  }
   await registerDocs(app);
   return app;
 }

@@ -1,6 +1,13 @@
-import { readFileSync } from "node:fs";
-import { parse as parseYaml } from "yaml";
-import { z } from "zod";
+import { BASE_ADDRESS_FORM, isBaseAddress } from "./config/base-address.ts";
+import {
+  EMPTY_CONFIG_FILE,
+  type ModelSetting,
+  type PolicyEntry,
+  type PriceSetting,
+  readConfigFile,
+} from "./config/config-file.ts";
+import type { DIALECTS } from "./config/provider-names.ts";
+import { resolveProviders } from "./config/resolve-providers.ts";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
 import { parseWebhookSecret } from "./lib/webhook-signature.ts";
 import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
@@ -24,11 +31,22 @@ export interface Config {
   /** Undefined: budget alerts are only logged and counted. */
   readonly budgetWebhook: { readonly url: string; readonly secrets: readonly Buffer[] } | undefined;
   readonly anonymousRateLimitPerMin: number;
+  /** The built-in ones first, then those of the config file in its order; configured or not (see `isConfigured`). */
   readonly providers: readonly ProviderConfig[];
-  readonly providerTimeoutMs: number;
-  readonly connectTimeoutMs: number;
-  readonly firstTokenTimeoutMs: number;
-  readonly idleTimeoutMs: number;
+  readonly policies: readonly PolicyConfig[];
+  /** How often a request may ask candidates again, over all of them; each is asked once without that. */
+  readonly maxRetries: number;
+  /** One deadline over all attempts of a request, streams included. */
+  readonly requestTimeoutMs: number;
+  /** A silent stream gets a comment so often, so that what stands between does not cut it. */
+  readonly keepAliveMs: number;
+  /** Undefined: idle providers are not probed. */
+  readonly probeIntervalMs: number | undefined;
+  /** Requests in hand in this process; more are refused. */
+  readonly maxInFlight: number;
+  readonly maxEventLoopDelayMs: number;
+  /** Undefined: there is no administration over HTTP. Not to be shown. */
+  readonly adminToken: string | undefined;
   readonly maxBodyBytes: number;
   readonly drainTimeoutMs: number;
   /** Undefined: usage events are kept for ever. */
@@ -38,13 +56,71 @@ export interface Config {
   readonly prices: readonly PriceSetting[];
 }
 
+/** All of them in milliseconds. */
+export interface TimeoutConfig {
+  readonly connectMs: number;
+  readonly firstTokenMs: number;
+  /** In the place of `firstTokenMs`, for a model that thinks before it speaks. */
+  readonly thinkingFirstTokenMs: number;
+  /** Silence inside a stream. */
+  readonly idleMs: number;
+  /** A whole attempt that does not stream. */
+  readonly attemptMs: number;
+}
+
+/** The wire form that a provider speaks. */
+export type Dialect = (typeof DIALECTS)[number];
+
 export interface ProviderConfig {
-  readonly name: "openai" | "mistral";
-  /** Undefined: not configured, or served by the simulator when no provider is. */
+  readonly name: string;
+  readonly dialect: Dialect;
+  /** Not to be shown. */
   readonly apiKey: string | undefined;
+  /** Serves without a key, as a server of the operator's own may. */
+  readonly keyless: boolean;
   readonly baseUrl: string;
   readonly defaultModel: string;
+  readonly timeouts: TimeoutConfig;
+  readonly maxInFlight: number;
+  readonly maxQueued: number;
+  /** How an answer that was begun elsewhere is continued: the beginning as the answer's prefix, or in words. */
+  readonly continuation: "prefix" | "instruct";
+  /** Whether streams are asked for their usage; a server that refuses to be asked has its usage estimated. */
+  readonly streamUsage: boolean;
+  /** The one name under which the provider knows an answer's limit; undefined: it knows both, or its dialect has but one. */
+  readonly outputLimit: "max_tokens" | "max_completion_tokens" | undefined;
+  readonly models: readonly ModelSetting[];
 }
+
+/** Whether the provider can be asked at all. */
+export const isConfigured = ({ apiKey, keyless }: ProviderConfig): boolean => keyless || apiKey !== undefined;
+
+export interface PolicyConfig {
+  readonly name: string;
+  readonly candidates: readonly {
+    /** "provider/model", or a model's name. */
+    readonly model: string;
+    readonly weight: number;
+  }[];
+  readonly strategy: "order" | "weighted" | "lowest_cost" | "lowest_latency";
+  /** Decimals. */
+  readonly maxPrice:
+    | { readonly inputUsdPerMillion: string | undefined; readonly outputUsdPerMillion: string | undefined }
+    | undefined;
+  /** Models that a caller may name and that this policy may answer with its candidates. */
+  readonly appliesTo: readonly string[];
+  readonly hedge: HedgeConfig | undefined;
+}
+
+/** A second candidate is asked as well when the first one is slow to begin. */
+export interface HedgeConfig {
+  /** Undefined: the candidate's own 95th percentile. */
+  readonly afterMs: number | undefined;
+  /** The share of what is spent anyway that hedging may add, 0 to 1. */
+  readonly maxExtraSpend: number;
+}
+
+export type { ModelSetting, PriceSetting } from "./config/config-file.ts";
 
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
 
@@ -92,13 +168,18 @@ export const settings = [
     fallback: "100",
     meaning: "how long a request may wait for Redis before its limits are decided in memory",
   },
-  { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
-  { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider's key the simulator serves both" },
+  { name: "OPENAI_API_KEY", fallback: undefined, meaning: "without any provider the simulator serves both" },
+  { name: "MISTRAL_API_KEY", fallback: undefined, meaning: "without any provider the simulator serves both" },
   { name: "OPENAI_BASE_URL", fallback: "https://api.openai.com/v1", meaning: "the provider's address" },
   { name: "MISTRAL_BASE_URL", fallback: "https://api.mistral.ai/v1", meaning: "the provider's address" },
   { name: "OPENAI_MODEL", fallback: "gpt-4o-mini", meaning: "the model that /agents uses at this provider" },
   { name: "MISTRAL_MODEL", fallback: "mistral-small-latest", meaning: "the model that /agents uses at this provider" },
-  { name: "BRIKK_CONFIG", fallback: undefined, meaning: "a YAML or JSON file with price overrides" },
+  {
+    name: "BRIKK_CONFIG",
+    fallback: undefined,
+    meaning:
+      "a YAML or JSON file: more providers, models, prices, routing policies; read again on SIGHUP; see docs/providers.md",
+  },
   { name: "BRIKK_REQUIRE_AUTH", fallback: "false", meaning: "refuse callers without a key" },
   {
     name: "BRIKK_ALLOW_ANONYMOUS",
@@ -133,7 +214,53 @@ export const settings = [
   { name: "PROVIDER_TIMEOUT_SECONDS", fallback: "30", meaning: "a whole attempt that does not stream" },
   { name: "PROVIDER_CONNECT_TIMEOUT_SECONDS", fallback: "5", meaning: "connecting to a provider" },
   { name: "PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS", fallback: "10", meaning: "waiting for a stream's first output" },
+  {
+    name: "PROVIDER_THINKING_FIRST_TOKEN_TIMEOUT_SECONDS",
+    fallback: "120",
+    meaning: "waiting for the first output of a model that thinks before it speaks",
+  },
   { name: "PROVIDER_IDLE_TIMEOUT_SECONDS", fallback: "15", meaning: "silence inside a stream" },
+  {
+    name: "PROVIDER_MAX_RETRIES",
+    fallback: "3",
+    meaning: "how often a request may ask again, over all candidates; each is asked once without that",
+  },
+  {
+    name: "PROVIDER_PROBE_SECONDS",
+    fallback: undefined,
+    meaning: "how often a provider without traffic is asked for its list of models, which costs nothing",
+  },
+  {
+    name: "BRIKK_PROVIDER_MAX_IN_FLIGHT",
+    fallback: "1000",
+    meaning: "requests at one provider at a time; more wait",
+  },
+  {
+    name: "BRIKK_PROVIDER_MAX_QUEUED",
+    fallback: "200",
+    meaning: "requests that may wait for one provider; more go to the next candidate, or get 503",
+  },
+  {
+    name: "BRIKK_REQUEST_TIMEOUT_SECONDS",
+    fallback: "600",
+    meaning: "one deadline over all attempts of a request, streams included",
+  },
+  {
+    name: "BRIKK_KEEP_ALIVE_SECONDS",
+    fallback: "15",
+    meaning: "how often a stream in which nothing happens gets a comment, so that proxies do not cut it",
+  },
+  { name: "BRIKK_MAX_IN_FLIGHT", fallback: "4000", meaning: "requests in hand in this process; more get 503" },
+  {
+    name: "BRIKK_MAX_EVENT_LOOP_DELAY_MS",
+    fallback: "1000",
+    meaning: "new requests get 503 while the process is late by so much",
+  },
+  {
+    name: "BRIKK_ADMIN_TOKEN",
+    fallback: undefined,
+    meaning: "the bearer token for /admin, which does not exist without it",
+  },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
   {
     name: "SIMULATOR_TOKENS_PER_SECOND",
@@ -145,46 +272,7 @@ export const settings = [
 
 type SettingName = (typeof settings)[number]["name"];
 
-const dollars = z.union([z.string(), z.number()]).transform((value, context) => {
-  const text = typeof value === "number" ? value.toFixed(6).replace(/\.?0+$/, "") : value;
-  if (/^\d{1,6}(\.\d{1,6})?$/.test(text)) return text;
-  context.addIssue({ code: "custom", message: "is not an amount of USD with at most 6 decimals" });
-  return z.NEVER;
-});
-
-const priceSetting = z.strictObject({
-  provider: z.string().min(1),
-  model: z.string().min(1),
-  kind: z.enum(["chat", "embedding"]).optional(),
-  input_usd_per_million: dollars,
-  cached_input_usd_per_million: dollars.optional(),
-  output_usd_per_million: dollars.optional(),
-  context_tokens: z.int().positive().optional(),
-  max_output_tokens: z.int().positive().optional(),
-});
-export type PriceSetting = z.infer<typeof priceSetting>;
-
-const configFile = z.strictObject({ prices: z.array(priceSetting).default([]) });
-
-/** Reads the config file alone; used at start and again on SIGHUP. Throws ConfigError with every fault. */
-export function loadConfigFile(path: string): { prices: readonly PriceSetting[] } {
-  let document: unknown;
-  try {
-    document = parseYaml(readFileSync(path, "utf8")) ?? {};
-  } catch (cause) {
-    throw new ConfigError([
-      `BRIKK_CONFIG names ${path}, which cannot be read: ${cause instanceof Error ? cause.message : String(cause)}.`,
-    ]);
-  }
-  const parsed = configFile.safeParse(document);
-  if (parsed.success) return parsed.data;
-  throw new ConfigError(
-    parsed.error.issues.map(
-      (issue) => `${path}: ${issue.path.length === 0 ? "the file" : issue.path.join(".")}: ${issue.message}.`,
-    ),
-  );
-}
-
+const LEAST_ADMIN_TOKEN = 16;
 const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
 
 /** Plain http is taken as it is for providers: receivers inside a private network are common, and messages are signed. */
@@ -232,16 +320,11 @@ export function loadConfig(environment: Environment): Config {
   };
   const address = (name: SettingName): string => {
     const text = read(name).replace(/\/+$/, "");
-    try {
-      const { protocol } = new URL(text);
-      if (protocol === "http:" || protocol === "https:") return text;
-    } catch {
-      // Said below, like any other fault.
-    }
-    fault(name, "an http:// or https:// address");
+    // It may hold a password, so this fault has its own words.
+    if (!isBaseAddress(text)) faults.push(`${name} is not ${BASE_ADDRESS_FORM}.`);
     return text;
   };
-  const secret = (name: SettingName): string | undefined => {
+  const secret = (name: string): string | undefined => {
     const text = environment[name]?.trim();
     if (text === undefined || text === "") return undefined;
     // A secret is never repeated, so this fault has its own words.
@@ -299,15 +382,52 @@ export function loadConfig(environment: Environment): Config {
   if (!["trace", "debug", "info", "warn", "error", "fatal", "silent"].includes(logLevel)) {
     fault("LOG_LEVEL", "one of trace, debug, info, warn, error, fatal, silent");
   }
-  let prices: readonly PriceSetting[] = [];
-  if (read("BRIKK_CONFIG") !== "") {
-    try {
-      prices = loadConfigFile(read("BRIKK_CONFIG")).prices;
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      faults.push(...error.faults);
-    }
-  }
+  const configPath = read("BRIKK_CONFIG");
+  const { file, faults: fileFaults } =
+    configPath === "" ? { file: EMPTY_CONFIG_FILE, faults: [] } : readConfigFile(configPath);
+  faults.push(...fileFaults);
+  const providerTimeoutMs = seconds("PROVIDER_TIMEOUT_SECONDS");
+  const connectTimeoutMs = seconds("PROVIDER_CONNECT_TIMEOUT_SECONDS");
+  const firstTokenTimeoutMs = seconds("PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS");
+  const idleTimeoutMs = seconds("PROVIDER_IDLE_TIMEOUT_SECONDS");
+  const setBy = (name: SettingName): string | undefined => (environment[name]?.trim() ? name : undefined);
+  const { providers, faults: providerFaults } = resolveProviders({
+    builtIn: [
+      {
+        name: "openai",
+        apiKey: secret("OPENAI_API_KEY"),
+        baseUrl: address("OPENAI_BASE_URL"),
+        defaultModel: read("OPENAI_MODEL"),
+        setBy: { baseUrl: setBy("OPENAI_BASE_URL"), defaultModel: setBy("OPENAI_MODEL") },
+      },
+      {
+        name: "mistral",
+        apiKey: secret("MISTRAL_API_KEY"),
+        baseUrl: address("MISTRAL_BASE_URL"),
+        defaultModel: read("MISTRAL_MODEL"),
+        setBy: { baseUrl: setBy("MISTRAL_BASE_URL"), defaultModel: setBy("MISTRAL_MODEL") },
+      },
+    ],
+    entries: file.providers,
+    defaults: {
+      timeouts: {
+        connectMs: connectTimeoutMs,
+        firstTokenMs: firstTokenTimeoutMs,
+        thinkingFirstTokenMs: seconds("PROVIDER_THINKING_FIRST_TOKEN_TIMEOUT_SECONDS"),
+        idleMs: idleTimeoutMs,
+        attemptMs: providerTimeoutMs,
+      },
+      maxInFlight: wholeNumber("BRIKK_PROVIDER_MAX_IN_FLIGHT", 1, 100_000),
+      maxQueued: wholeNumber("BRIKK_PROVIDER_MAX_QUEUED", 0, 100_000),
+    },
+    secret,
+  });
+  faults.push(...providerFaults);
+  const adminToken = secret("BRIKK_ADMIN_TOKEN");
+  if (adminToken !== undefined && adminToken.length < LEAST_ADMIN_TOKEN)
+    faults.push(
+      `BRIKK_ADMIN_TOKEN is shorter than ${LEAST_ADMIN_TOKEN} characters, which is too easy to guess; make one with: openssl rand -hex 32.`,
+    );
 
   const config: Config = {
     host,
@@ -322,24 +442,15 @@ export function loadConfig(environment: Environment): Config {
     rateLimitPerMin: wholeNumber("BRIKK_RATE_LIMIT_PER_MIN", 1, 1_000_000),
     budgetWebhook: budgetWebhook(),
     anonymousRateLimitPerMin: wholeNumber("BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN", 1, 1_000_000),
-    providers: [
-      {
-        name: "openai",
-        apiKey: secret("OPENAI_API_KEY"),
-        baseUrl: address("OPENAI_BASE_URL"),
-        defaultModel: read("OPENAI_MODEL"),
-      },
-      {
-        name: "mistral",
-        apiKey: secret("MISTRAL_API_KEY"),
-        baseUrl: address("MISTRAL_BASE_URL"),
-        defaultModel: read("MISTRAL_MODEL"),
-      },
-    ],
-    providerTimeoutMs: seconds("PROVIDER_TIMEOUT_SECONDS"),
-    connectTimeoutMs: seconds("PROVIDER_CONNECT_TIMEOUT_SECONDS"),
-    firstTokenTimeoutMs: seconds("PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS"),
-    idleTimeoutMs: seconds("PROVIDER_IDLE_TIMEOUT_SECONDS"),
+    providers,
+    policies: file.policies.map(policyOf),
+    maxRetries: wholeNumber("PROVIDER_MAX_RETRIES", 0, 10),
+    requestTimeoutMs: seconds("BRIKK_REQUEST_TIMEOUT_SECONDS"),
+    keepAliveMs: seconds("BRIKK_KEEP_ALIVE_SECONDS"),
+    probeIntervalMs: read("PROVIDER_PROBE_SECONDS") === "" ? undefined : seconds("PROVIDER_PROBE_SECONDS"),
+    maxInFlight: wholeNumber("BRIKK_MAX_IN_FLIGHT", 1, 1_000_000),
+    maxEventLoopDelayMs: wholeNumber("BRIKK_MAX_EVENT_LOOP_DELAY_MS", 10, 60_000),
+    adminToken,
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:
@@ -349,11 +460,23 @@ export function loadConfig(environment: Environment): Config {
       firstTokenMs: wholeNumber("SIMULATOR_FIRST_TOKEN_MS", 0, 600_000),
       tokensPerSecond: wholeNumber("SIMULATOR_TOKENS_PER_SECOND", 0, 1_000_000),
     },
-    prices,
+    prices: file.prices,
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
 }
+
+const policyOf = ({ name, candidates, strategy, max_price, applies_to, hedge }: PolicyEntry): PolicyConfig => ({
+  name,
+  candidates,
+  strategy,
+  maxPrice: max_price && {
+    inputUsdPerMillion: max_price.input_usd_per_million,
+    outputUsdPerMillion: max_price.output_usd_per_million,
+  },
+  appliesTo: applies_to,
+  hedge: hedge && { afterMs: hedge.after_ms, maxExtraSpend: hedge.max_extra_spend },
+});
 
 /** The URL may hold a password, so it is never repeated. */
 function databaseUrlFault(url: string): string | undefined {

@@ -24,6 +24,12 @@ export const errorTable = {
   invalid_api_key: { status: 401, type: AUTH, retryable: false, meaning: "The key is not one of this server's." },
   key_expired: { status: 401, type: AUTH, retryable: false, meaning: "The key's expiry has passed." },
   key_revoked: { status: 401, type: AUTH, retryable: false, meaning: "The key was revoked." },
+  admin_token_invalid: {
+    status: 401,
+    type: AUTH,
+    retryable: false,
+    meaning: "The path is for administrators, and their token is missing or wrong.",
+  },
   hard_cap_exceeded: {
     status: 402,
     type: "insufficient_quota",
@@ -75,6 +81,12 @@ export const errorTable = {
     retryable: true,
     meaning: "A limit of the key, or of the caller's address, is reached; `details` names the rule.",
   },
+  fire_drill_unavailable: {
+    status: 409,
+    type: CALLER,
+    retryable: false,
+    meaning: "Real providers serve here, and faults can only be put on simulated ones.",
+  },
   client_closed_request: {
     status: 499,
     type: CALLER,
@@ -107,6 +119,18 @@ export const errorTable = {
     meaning: "The gateway's account at the provider has no quota left.",
   },
   provider_timeout: { status: 504, type: UPSTREAM, retryable: true, meaning: "The provider did not answer in time." },
+  deadline_exceeded: {
+    status: 504,
+    type: UPSTREAM,
+    retryable: true,
+    meaning: "The request, with all its attempts, was not answered within the time that this server allows.",
+  },
+  overloaded: {
+    status: 503,
+    type: "server_error",
+    retryable: true,
+    meaning: "This instance, or its share of the provider, has as much in hand as it may; nobody was asked.",
+  },
   no_provider_available: {
     status: 503,
     type: "server_error",

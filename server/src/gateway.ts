@@ -4,11 +4,18 @@ import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
-import type { Config, PriceSetting } from "./config.ts";
+import { startProbing } from "./completion/probe-providers.ts";
+import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
+import type { CompletionEvents } from "./completion/run-completion.ts";
+import type { Config, PolicyConfig } from "./config.ts";
+import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
+import { createProviderRecorder } from "./http/record-providers.ts";
 import { createBudgetAlerts } from "./ledger/budget-alerts.ts";
-import { buildModelCatalogue, type ModelCatalogue, type PriceOverride } from "./ledger/model-catalogue.ts";
+import { buildModelCatalogue, type ModelCatalogue } from "./ledger/model-catalogue.ts";
+import { operatorsModels } from "./ledger/operators-models.ts";
 import { type Ledger, openLedger } from "./ledger/ledger.ts";
 import { startRetention } from "./ledger/retention.ts";
 import { createTokenCounter, type TokenCounter } from "./ledger/token-count.ts";
@@ -16,6 +23,7 @@ import { type Clock, systemClock } from "./lib/clock.ts";
 import { formatUsd, usdNumber } from "./lib/money.ts";
 import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
+import { watchLoopDelay } from "./resilience/loop-delay.ts";
 import type { Database } from "./storage/database.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -32,16 +40,24 @@ export interface Gateway {
   readonly authenticate: Authenticate;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
-  readonly knownProviders: readonly string[];
   readonly router: ModelRouter;
+  readonly health: ProviderHealth;
+  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
+  readonly completionEvents: CompletionEvents;
   readonly catalogue: () => ModelCatalogue;
+  readonly policies: () => readonly PolicyConfig[];
   readonly tokenCounter: TokenCounter;
   readonly inFlight: InFlight;
-  /** Takes new prices from a config file; what was asked before keeps the old ones. */
-  replacePrices(prices: readonly PriceSetting[]): void;
+  /** While simulated providers serve, and a reload of the config file may end that. */
+  readonly fireDrill: () => FireDrill | undefined;
+  /** Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old ones. */
+  replaceConfigFile(config: FromConfigFile, simulated: SimulatedAddresses | undefined): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
   close(): Promise<void>;
 }
+
+/** What a config file has a say in. */
+export type FromConfigFile = Pick<Config, "providers" | "policies" | "prices">;
 
 export interface GatewayOptions {
   readonly config: Config;
@@ -50,6 +66,8 @@ export interface GatewayOptions {
   readonly database: Database;
   /** Where the simulator serves, when it stands in for the providers. */
   readonly simulated: SimulatedAddresses | undefined;
+  /** The simulator's faults, when it stands in for the providers. */
+  readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
 }
 
@@ -68,7 +86,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   });
   await keyRing.start();
 
-  let catalogue = catalogueWith(config.prices, clock);
+  let catalogue = catalogueWith(config, clock);
+  let { policies } = config;
   const providers = connectProviders(config, options.simulated);
   const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
   const ledger = await openLedger({
@@ -118,6 +137,19 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onFailed: (error) =>
             logger.error({ error }, "old usage events could not be deleted; it is tried again in an hour"),
         });
+  const loopDelay = watchLoopDelay();
+  const providerRecorder = createProviderRecorder(logger, metrics);
+  const health = createProviderHealth({ clock, ...providerRecorder });
+  const probes =
+    config.probeIntervalMs === undefined
+      ? undefined
+      : startProbing({
+          providers,
+          health,
+          clock,
+          intervalMs: config.probeIntervalMs,
+          onProbed: providerRecorder.onProbed,
+        });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
@@ -136,15 +168,37 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     }),
     rateLimiter,
     providers,
-    knownProviders: config.providers.map(({ name }) => name),
-    router: createModelRouter({ providers, catalogue: () => catalogue, languages: languagePreferences }),
+    router: createModelRouter({
+      providers,
+      catalogue: () => catalogue,
+      languages: languagePreferences,
+      policies: () => policies,
+      standingOf: (provider, model) => health.standingOf(provider, model),
+      random: Math.random,
+    }),
+    health,
+    hedgeOf: createHedgePlans(),
+    completionEvents: providerRecorder.events,
     catalogue: () => catalogue,
+    policies: () => policies,
     tokenCounter,
-    inFlight: createInFlight((count) => metrics.inFlight.set(count)),
-    replacePrices: (prices) => {
-      catalogue = catalogueWith(prices, clock);
+    inFlight: createInFlight({
+      most: config.maxInFlight,
+      maxLoopDelayMs: config.maxEventLoopDelayMs,
+      loopDelayMs: () => loopDelay.ms,
+      onCount: (count) => metrics.inFlight.set(count),
+      onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
+    }),
+    fireDrill: () => (providers.all.some(({ provider }) => provider.simulated) ? options.fireDrill : undefined),
+    replaceConfigFile: (next, simulated) => {
+      // First what may throw.
+      catalogue = catalogueWith(next, clock);
+      for (const name of providers.replace(next.providers, simulated)) health.forget(name);
+      policies = next.policies;
     },
     close: async () => {
+      loopDelay.stop();
+      await probes?.stop();
       await retention?.stop();
       await ledger.close();
       keyRing.stop();
@@ -179,20 +233,5 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
   });
 }
 
-const catalogueWith = (prices: readonly PriceSetting[], clock: Clock): ModelCatalogue =>
-  buildModelCatalogue({ overrides: prices.map((price) => overrideOf(price, clock)), now: () => clock.now() });
-
-const overrideOf = (price: PriceSetting, clock: Clock): PriceOverride => ({
-  provider: price.provider,
-  model: price.model,
-  inputUsdPerMillion: price.input_usd_per_million,
-  ...(price.cached_input_usd_per_million !== undefined && {
-    cachedInputUsdPerMillion: price.cached_input_usd_per_million,
-  }),
-  ...(price.output_usd_per_million !== undefined && { outputUsdPerMillion: price.output_usd_per_million }),
-  ...(price.kind !== undefined && { kind: price.kind }),
-  ...(price.context_tokens !== undefined && { contextTokens: price.context_tokens }),
-  ...(price.max_output_tokens !== undefined && { maxOutputTokens: price.max_output_tokens }),
-  source: "operator",
-  asOf: new Date(clock.now()).toISOString().slice(0, 10),
-});
+const catalogueWith = (config: FromConfigFile, clock: Clock): ModelCatalogue =>
+  buildModelCatalogue({ ...operatorsModels(config, clock.now()), now: () => clock.now() });

@@ -2,11 +2,11 @@ import { readFileSync } from "node:fs";
 import { startSimulator, type Simulator } from "@brikk/simulator";
 import { buildApp } from "./app.ts";
 import { bannerOf } from "./banner.ts";
-import { type Config, ConfigError, loadConfigFile, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
+import { type Config, ConfigError, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
 import { isPostgresUrl } from "./lib/postgres-address.ts";
-import { needsSimulator } from "./providers/provider-set.ts";
+import { needsSimulator, type SimulatedAddresses } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
 import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { databasePathOf } from "./storage/database-path.ts";
@@ -45,13 +45,19 @@ async function start(): Promise<Running> {
     version,
     logger,
     database,
-    simulated: simulator && { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl },
+    simulated: simulator && addressesOf(simulator),
+    fireDrill: simulator?.faults,
   });
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
   return { config, gateway, app, address, simulator, database, lock };
 }
+
+const addressesOf = (simulator: Simulator): SimulatedAddresses => ({
+  openai: simulator.openaiBaseUrl,
+  mistral: simulator.mistralBaseUrl,
+});
 
 const SILENT_CONNECTIONS_MS = 2_000;
 const TELL_AGAIN_MS = 5_000;
@@ -96,12 +102,18 @@ function explainStart(error: unknown): string {
   return `Brikk cannot start, and did not expect why: ${error instanceof Error ? error.stack : String(error)}`;
 }
 
-function reloadPrices({ gateway }: Running): void {
+/** Everything that the config file says is taken anew or nothing is; the environment stays as it was at the start. */
+function reloadConfigFile({ gateway, simulator }: Running): void {
   const path = configPathFromProcess();
   if (path === undefined) return;
   try {
-    gateway.replacePrices(loadConfigFile(path).prices);
-    gateway.logger.info({ path }, "the config file was read again");
+    const config = loadConfigFromProcess();
+    if (needsSimulator(config) && simulator === undefined)
+      throw new ConfigError([
+        `${path} leaves no provider at all, and answers that are made up begin at a start and not in between.`,
+      ]);
+    gateway.replaceConfigFile(config, simulator && needsSimulator(config) ? addressesOf(simulator) : undefined);
+    gateway.logger.info({ path, providers: gateway.providers.known }, "the config file was read again");
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     gateway.logger.error({ path, faults: error.faults }, "the config file is faulty; the one before stays in force");
@@ -124,7 +136,7 @@ try {
   };
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
-  process.on("SIGHUP", () => reloadPrices(running));
+  process.on("SIGHUP", () => reloadConfigFile(running));
   // Last: whoever reads it may send a signal at once.
   const { address, gateway, config } = running;
   process.stdout.write(

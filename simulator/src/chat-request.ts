@@ -11,6 +11,8 @@ export interface ChatRequest {
   readonly stop: readonly string[];
   readonly maxTokens: number | undefined;
   readonly choiceCount: number;
+  /** What the answer begins with, word for word; Mistral's `prefix` message. */
+  readonly prefix?: string;
   readonly seed: number | undefined;
   /** How long a reasoning model thinks before it answers; undefined for the other models. */
   readonly reasoning: ReasoningEffort | undefined;

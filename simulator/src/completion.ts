@@ -62,7 +62,10 @@ function completeChoice(request: ChatRequest, prompt: string, thought: number, r
   if (tool !== undefined) return callTool(tool, prompt);
   const text = answerText(request, prompt, random);
   const room = request.maxTokens === undefined ? undefined : request.maxTokens - thought;
-  return cutToLength(cutAtStop(text, request.stop), room);
+  const choice = cutToLength(cutAtStop(text, request.stop), room);
+  return request.prefix === undefined
+    ? choice
+    : { ...choice, pieces: [...givenPieces(request.prefix), ...choice.pieces] };
 }
 
 function callTool(tool: ToolDefinition, prompt: string): ToolCallChoice {
@@ -97,6 +100,10 @@ function answerText(request: ChatRequest, prompt: string, random: Random): strin
       return format satisfies never;
   }
 }
+
+/** Was part of the question, so it is not counted as output. */
+const givenPieces = (prefix: string): readonly TokenPiece[] =>
+  splitIntoTokens(`${prefix} `).map((piece) => ({ ...piece, tokens: 0 }));
 
 function cutAtStop(text: string, stop: readonly string[]): string {
   const ends = stop

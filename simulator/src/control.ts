@@ -59,11 +59,22 @@ export async function control(request: IncomingMessage, url: URL, parts: Control
       parts.served.clear();
       return { status: 200, body: { totals: parts.served.totals(), served: [] } };
     default:
-      return {
-        status: 404,
-        body: { error: { message: `${request.method ?? ""} ${url.pathname} is not a control endpoint` } },
-      };
+      return controlOne(request, url, parts);
   }
+}
+
+/** The requests whose path names one fault. */
+function controlOne(request: IncomingMessage, url: URL, { faults }: ControlParts): ControlReply {
+  const id = /^\/control\/faults\/([\w-]+)$/u.exec(url.pathname)?.[1];
+  if (request.method === "DELETE" && id !== undefined) {
+    return faults.unset(id)
+      ? { status: 200, body: { faults: faults.list() } }
+      : { status: 404, body: { error: { message: `${id} is not a fault in force` } } };
+  }
+  return {
+    status: 404,
+    body: { error: { message: `${request.method ?? ""} ${url.pathname} is not a control endpoint` } },
+  };
 }
 
 async function withBody<T>(

@@ -9,9 +9,14 @@ import type { Random } from "./seeded-random.ts";
 import { VENDORS } from "./vendor.ts";
 import type { Vendor } from "./vendor.ts";
 
-const afterTokens = z.int().min(0);
+export { VENDORS } from "./vendor.ts";
 
-const faultSchema = z.discriminatedUnion("kind", [
+/** Tokens of text that come before the fault does. */
+const afterTokens = z.int().min(0);
+const everyMs = z.int().min(1).max(3_600_000);
+const headerFields = z.record(z.string().regex(/^[\w-]+$/u), z.string().regex(/^[\x20-\x7e]*$/u));
+
+export const faultSchema = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("status"),
     status: z.int().min(400).max(599),
@@ -19,20 +24,39 @@ const faultSchema = z.discriminatedUnion("kind", [
     body: z.unknown().optional(),
     /** Seconds. */
     retryAfter: z.number().min(0).optional(),
-    headers: z.record(z.string().regex(/^[\w-]+$/u), z.string().regex(/^[\x20-\x7e]*$/u)).optional(),
+    /** Sent as an HTTP date, which lies so many seconds ahead, rounded up to a whole one. */
+    retryAfterDate: z.number().min(0).max(31_536_000).optional(),
+    /** As for `retry-after-ms`. These go before what the fault would send under the same name. */
+    headers: headerFields.optional(),
   }),
-  z.strictObject({ kind: z.literal("reset") }),
+  z.strictObject({ kind: z.literal("quota") }),
+  z.strictObject({ kind: z.literal("no-allowance") }),
+  z.strictObject({ kind: z.literal("refuse-content") }),
+  z.strictObject({ kind: z.literal("context-length") }),
+  z.strictObject({ kind: z.literal("reset"), afterTokens: afterTokens.optional() }),
   z.strictObject({ kind: z.literal("hang") }),
-  z.strictObject({ kind: z.literal("slow-first-token"), ms: z.int().min(0).max(3_600_000) }),
+  z.strictObject({ kind: z.literal("hang-after-headers") }),
+  /** With `everyMs` the wait is filled with signs of life. */
+  z.strictObject({
+    kind: z.literal("slow-first-token"),
+    ms: z.int().min(0).max(3_600_000),
+    everyMs: everyMs.optional(),
+  }),
+  /** Signs of life without an answer: for `ms`, then the end; without it, for ever. */
+  z.strictObject({ kind: z.literal("heartbeat"), everyMs, ms: z.int().min(0).max(3_600_000).optional() }),
+  z.strictObject({ kind: z.literal("trickle"), afterTokens, everyMs, ms: z.int().min(0).max(3_600_000).optional() }),
   z.strictObject({ kind: z.literal("stall"), afterTokens }),
   z.strictObject({ kind: z.literal("cut"), afterTokens }),
+  z.strictObject({ kind: z.literal("goodbye"), afterTokens }),
   z.strictObject({ kind: z.literal("malformed-chunk"), afterTokens }),
+  /** `body` in the place of the vendor's own error; sent as JSON. */
+  z.strictObject({ kind: z.literal("error-event"), afterTokens, body: z.unknown().optional() }),
   z.strictObject({ kind: z.literal("missing-done") }),
-  z.strictObject({ kind: z.literal("error-event"), afterTokens }),
-  z.strictObject({ kind: z.literal("split"), bytes: z.int().min(1) }),
   z.strictObject({ kind: z.literal("empty-stream") }),
+  z.strictObject({ kind: z.literal("error-body") }),
   z.strictObject({ kind: z.literal("unusable-body"), body: z.enum(["null", "html"]).optional() }),
-  z.strictObject({ kind: z.literal("quota") }),
+  z.strictObject({ kind: z.literal("split"), bytes: z.int().min(1) }),
+  z.strictObject({ kind: z.literal("slow-body"), everyMs, bytes: z.int().min(1).optional() }),
 ]);
 
 export const faultRuleSchema = z.strictObject({
@@ -71,6 +95,14 @@ export class FaultBoard {
 
   list(): readonly ActiveFault[] {
     return [...this.#rules];
+  }
+
+  /** Takes one rule away; false when there is none of that id, any more or ever. */
+  unset(id: string): boolean {
+    const left = this.#rules.filter((rule) => rule.id !== id);
+    const found = left.length < this.#rules.length;
+    this.#rules = left;
+    return found;
   }
 
   clear(): void {

@@ -3,6 +3,7 @@
  * and the player plays whatever it is given, so neither knows the other.
  */
 import type { Fault } from "./faults.ts";
+import { COMMENT, type Heartbeats } from "./heartbeats.ts";
 
 export interface StreamEvent {
   /** `done` is the end mark; `end` and `usage` close an answer; `broken` carries what a fault put in. */
@@ -16,8 +17,14 @@ export interface StreamEvent {
 
 export interface StreamPlan {
   readonly events: readonly StreamEvent[];
-  readonly ending: "close" | "destroy" | "silence";
+  readonly ending: Ending;
 }
+
+/**
+ * What becomes of the connection: the answer's proper end; its close in the middle of the HTTP message (FIN); its reset
+ * (RST); nothing any more, until the client leaves; or heartbeats and then the proper end.
+ */
+export type Ending = "close" | "destroy" | "reset" | "silence" | Heartbeats;
 
 export function streamEvent(kind: StreamEvent["kind"], json: string, tokens = 0): StreamEvent {
   return { kind, data: `data: ${json}\n\n`, tokens, reasoningTokens: 0 };
@@ -40,8 +47,20 @@ export function spoilPlan(plan: StreamPlan, fault: Fault | undefined, errorJson:
       return { events: firstTokens(plan, fault.afterTokens), ending: "silence" };
     case "cut":
       return { events: firstTokens(plan, fault.afterTokens), ending: "destroy" };
-    case "error-event":
-      return { events: [...firstTokens(plan, fault.afterTokens), streamEvent("broken", errorJson)], ending: "close" };
+    case "goodbye":
+      return { events: firstTokens(plan, fault.afterTokens), ending: "close" };
+    case "reset":
+      return { events: firstTokens(plan, fault.afterTokens ?? 0), ending: "reset" };
+    case "heartbeat":
+      return { events: [], ending: { ...fault, beats: [COMMENT, ...roleOnly(plan)] } };
+    case "trickle":
+      return { events: firstTokens(plan, fault.afterTokens), ending: { ...fault, beats: [COMMENT] } };
+    case "error-event": {
+      const json = fault.body === undefined ? errorJson : JSON.stringify(fault.body);
+      return { events: [...firstTokens(plan, fault.afterTokens), streamEvent("broken", json)], ending: "close" };
+    }
+    case "error-body":
+      return { events: [streamEvent("broken", errorJson)], ending: "close" };
     case "malformed-chunk": {
       const before = firstTokens(plan, fault.afterTokens);
       const next = plan.events[before.length]?.data ?? DONE_EVENT.data;
@@ -55,6 +74,12 @@ export function spoilPlan(plan: StreamPlan, fault: Fault | undefined, errorJson:
     default:
       return plan;
   }
+}
+
+/** The delta that says who speaks and no more; a tool call's says what is called as well. */
+function roleOnly(plan: StreamPlan): readonly string[] {
+  const start = plan.events.find((event) => event.kind === "start" && event.tokens === 0);
+  return start === undefined ? [] : [start.data];
 }
 
 /** The events up to so many tokens of text; never the end of the answer. */

@@ -1,4 +1,5 @@
 import type { Connection } from "./connection.ts";
+import { COMMENT, sendHeartbeats } from "./heartbeats.ts";
 import type { Pace } from "./pacing.ts";
 import type { StreamPlan } from "./stream-plan.ts";
 
@@ -11,8 +12,15 @@ export interface PlayedStream {
 
 export interface PlayOptions {
   readonly firstTokenMs: number;
-  /** Sends every so many bytes as a write of their own. */
-  readonly splitBytes?: number | undefined;
+  /** Comments so often until the first token. */
+  readonly commentEveryMs?: number | undefined;
+  readonly pieces?: Pieces | undefined;
+}
+
+/** So many bytes as a write of their own, and so much time after each. */
+export interface Pieces {
+  readonly bytes: number;
+  readonly everyMs: number;
 }
 
 const WRITE_CHARS = 16_384;
@@ -32,7 +40,9 @@ export async function playStream(
   let next = 0;
   let tokens = 0;
   let reasoningTokens = 0;
-  await connection.wait(options.firstTokenMs);
+  if (options.commentEveryMs === undefined) await connection.wait(options.firstTokenMs);
+  else
+    await sendHeartbeats(connection, { everyMs: options.commentEveryMs, ms: options.firstTokenMs, beats: [COMMENT] });
   while (next < events.length && !connection.gone) {
     const now = performance.now();
     let batch = "";
@@ -44,19 +54,20 @@ export async function playStream(
       due += pace.durationMs(event.tokens - event.reasoningTokens);
       next += 1;
     }
-    if (batch !== "") await writeBatch(connection, batch, options.splitBytes);
+    if (batch !== "") await writeBatch(connection, batch, options.pieces);
     else await connection.wait(due - now);
   }
   return { tokens, reasoningTokens, finished: next === events.length && !connection.gone };
 }
 
 /** Writes text whole, or in pieces that reach the client apart. */
-export async function writeBatch(connection: Connection, batch: string, splitBytes: number | undefined): Promise<void> {
-  if (splitBytes === undefined) return connection.write(batch);
+export async function writeBatch(connection: Connection, batch: string, pieces: Pieces | undefined): Promise<void> {
+  if (pieces === undefined) return connection.write(batch);
   const bytes = Buffer.from(batch);
-  for (let start = 0; start < bytes.length && !connection.gone; start += splitBytes) {
-    await connection.write(bytes.subarray(start, start + splitBytes));
+  for (let start = 0; start < bytes.length && !connection.gone; start += pieces.bytes) {
+    await connection.write(bytes.subarray(start, start + pieces.bytes));
     // Node joins what is written within one turn of the event loop.
-    await new Promise((resolve) => setImmediate(resolve));
+    if (pieces.everyMs === 0) await new Promise((resolve) => setImmediate(resolve));
+    else await connection.wait(pieces.everyMs);
   }
 }

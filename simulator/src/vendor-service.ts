@@ -8,6 +8,7 @@ import type { ChatRequest } from "./chat-request.ts";
 import type { Connection } from "./connection.ts";
 import { embedText, encodeVector } from "./embedding-vector.ts";
 import type { Fault, FaultBoard } from "./faults.ts";
+import { BLANK_LINE, sendHeartbeats } from "./heartbeats.ts";
 import { hexIdentifier } from "./identifier.ts";
 import { CONTEXT_TOKENS, type ModelAnswers } from "./model-answers.ts";
 import type { ModelAnswer } from "./model-answers.ts";
@@ -16,8 +17,8 @@ import { RecentMap } from "./recent-map.ts";
 import { readBody } from "./request-body.ts";
 import { NO_USAGE } from "./served-log.ts";
 import type { ServedEntry, ServedLog, ServedUsage } from "./served-log.ts";
-import { spoilPlan } from "./stream-plan.ts";
-import { playStream, writeBatch } from "./stream-player.ts";
+import { type Ending, spoilPlan } from "./stream-plan.ts";
+import { type Pieces, playStream, writeBatch } from "./stream-player.ts";
 import type { Operation } from "./vendor.ts";
 import { Refusal } from "./wire/protocol.ts";
 import type { EmbeddingsRequest, HeaderFields, Protocol, Reply } from "./wire/protocol.ts";
@@ -123,12 +124,15 @@ export class VendorService {
       ...SIMULATED_HEADER,
       ...this.#protocol.headers(usage, firstTokenMs),
     });
-    if (firstTokenMs > 0 || plan.ending === "silence") response.flushHeaders();
+    if (firstTokenMs > 0 || plan.ending === "silence" || typeof plan.ending === "object") response.flushHeaders();
     const played = await playStream(connection, plan, this.#parts.pace, {
       firstTokenMs,
-      splitBytes: fault?.kind === "split" ? fault.bytes : undefined,
+      commentEveryMs: fault?.kind === "slow-first-token" ? fault.everyMs : undefined,
+      pieces: piecesOf(fault),
     });
-    const spent = { ...usage, completionTokens: played.tokens, reasoningTokens: played.reasoningTokens };
+    const spent = leavesNothing(fault)
+      ? NO_USAGE
+      : { ...usage, completionTokens: played.tokens, reasoningTokens: played.reasoningTokens };
     await this.#end(visit, plan.ending, { status: 200, usage: spent, finished: played.finished && reachesEnd(fault) });
   }
 
@@ -166,37 +170,44 @@ export class VendorService {
     const spoken = usage.completionTokens - usage.reasoningTokens;
     const firstTokenMs = this.#firstTokenMs(fault);
     const thinkingMs = firstTokenMs + this.#parts.pace.durationMs(spoken);
-    await connection.wait(thinkingMs);
-    if (connection.gone)
-      return this.#record(visit, {
-        status: 0,
-        usage: this.#usageUntilNow(usage, connection, firstTokenMs),
-        finished: false,
-      });
-    const whole = JSON.stringify(body);
-    const half = whole.slice(0, Math.ceil(whole.length / 2));
     const headers = {
       "content-type": "application/json",
       ...SIMULATED_HEADER,
       ...this.#protocol.headers(usage, thinkingMs),
     };
+    if (fault?.kind === "slow-first-token" && fault.everyMs !== undefined) {
+      connection.response.writeHead(200, headers);
+      await sendHeartbeats(connection, { everyMs: fault.everyMs, ms: thinkingMs, beats: [BLANK_LINE] });
+    } else await connection.wait(thinkingMs);
+    if (connection.gone)
+      return this.#record(visit, {
+        status: connection.response.headersSent ? 200 : 0,
+        usage: this.#usageUntilNow(usage, connection, firstTokenMs),
+        finished: false,
+      });
+    const whole = JSON.stringify(body);
     const done: Outcome = { status: 200, usage, finished: true };
+    const ending = brokenEnding(fault);
+    if (ending !== undefined) {
+      // What is to end as if it were whole cannot say how long it would have been.
+      const endsProperly = ending === "close" || typeof ending === "object";
+      const length = endsProperly ? {} : { "content-length": Buffer.byteLength(whole) };
+      connection.response.writeHead(200, { ...headers, ...length });
+      await connection.write(halfOf(whole));
+      return this.#end(visit, ending, { ...done, finished: false });
+    }
     switch (fault?.kind) {
-      case "stall":
-      case "cut": {
-        connection.response.writeHead(200, { ...headers, "content-length": Buffer.byteLength(whole) });
-        await connection.write(half);
-        return this.#end(visit, fault.kind === "cut" ? "destroy" : "silence", { ...done, finished: false });
-      }
       case "malformed-chunk":
         this.#record(visit, { ...done, finished: false });
-        return endWith(connection, 200, headers, half);
+        return endWith(connection, 200, headers, halfOf(whole));
       case "split":
+      case "slow-body":
         connection.response.writeHead(200, headers);
-        await writeBatch(connection, whole, fault.bytes);
+        await writeBatch(connection, whole, piecesOf(fault));
         return this.#end(visit, "close", { ...done, finished: !connection.gone });
       default:
         this.#record(visit, done);
+        if (connection.response.headersSent) return void connection.response.end(whole);
         return endWith(connection, 200, headers, whole);
     }
   }
@@ -208,12 +219,24 @@ export class VendorService {
       case "status": {
         const reply =
           fault.body === undefined ? this.#protocol.failure(fault.status) : { status: fault.status, body: fault.body };
-        const retry: HeaderFields = fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) };
-        this.#refuse(visit, { ...reply, headers: { ...retry, ...fault.headers } });
+        this.#refuse(visit, { ...reply, headers: { ...retryAfter(fault), ...fault.headers } });
         return true;
       }
       case "quota":
         this.#refuse(visit, this.#protocol.quotaSpent());
+        return true;
+      case "no-allowance":
+        this.#refuse(visit, this.#protocol.noAllowance());
+        return true;
+      case "refuse-content":
+        this.#refuse(visit, this.#protocol.contentRefused());
+        return true;
+      case "context-length":
+        this.#refuse(visit, this.#protocol.promptTooLong(CONTEXT_TOKENS));
+        return true;
+      case "error-body":
+        if (visit.stream) return false;
+        this.#refuse(visit, { status: 200, body: this.#protocol.streamError() });
         return true;
       case "unusable-body":
         this.#record(visit, { status: 200, usage: NO_USAGE, finished: true });
@@ -228,6 +251,7 @@ export class VendorService {
           );
         return true;
       case "reset":
+        if (fault.afterTokens !== undefined) return false;
         this.#record(visit, { status: 0, usage: NO_USAGE, finished: false });
         connection.response.socket?.resetAndDestroy();
         return true;
@@ -235,22 +259,43 @@ export class VendorService {
         await connection.whenGone();
         this.#record(visit, { status: 0, usage: NO_USAGE, finished: false });
         return true;
+      case "hang-after-headers":
+        this.#begin(visit);
+        await this.#end(visit, "silence", NOTHING_CAME);
+        return true;
+      case "heartbeat":
+        if (visit.stream) return false;
+        this.#begin(visit);
+        await this.#end(visit, { ...fault, beats: [BLANK_LINE] }, NOTHING_CAME);
+        return true;
       default:
         return false;
     }
   }
 
-  async #end(visit: Visit, ending: "close" | "destroy" | "silence", outcome: Outcome): Promise<void> {
+  /** Status and headers of an answer, and no more for now. */
+  #begin({ connection, stream }: Visit): void {
+    connection.response.writeHead(200, {
+      "content-type": stream ? "text/event-stream; charset=utf-8" : "application/json",
+      ...SIMULATED_HEADER,
+      ...this.#protocol.headers(NO_USAGE, 1),
+    });
+    connection.response.flushHeaders();
+  }
+
+  async #end(visit: Visit, ending: Ending, outcome: Outcome): Promise<void> {
     const { connection } = visit;
     if (ending === "silence") await connection.whenGone();
+    if (typeof ending === "object") await sendHeartbeats(connection, ending);
     this.#record(visit, outcome, connection.gone);
     if (connection.gone) return;
-    if (ending === "close") {
-      connection.response.end();
+    const { response } = connection;
+    if (ending === "close" || typeof ending === "object") {
+      response.end();
       return;
     }
     // An empty write is called back once everything before it has left, so that the client sees what was sent.
-    connection.response.write("", () => connection.response.socket?.destroy());
+    response.write("", () => (ending === "reset" ? response.socket?.resetAndDestroy() : response.socket?.destroy()));
   }
 
   #refuse(visit: Visit, reply: Reply): void {
@@ -298,12 +343,59 @@ export class VendorService {
   }
 }
 
+const NOTHING_CAME: Outcome = { status: 200, usage: NO_USAGE, finished: false };
+
+/** A stream of these is opened before the model is at work, and nothing is billed for it. */
+function leavesNothing(fault: Fault | undefined): boolean {
+  return fault?.kind === "heartbeat" || fault?.kind === "error-body";
+}
+
+/** How a plain answer ends after its half; undefined when it goes on to its end. */
+function brokenEnding(fault: Fault | undefined): Ending | undefined {
+  switch (fault?.kind) {
+    case "stall":
+      return "silence";
+    case "cut":
+      return "destroy";
+    case "reset":
+      return "reset";
+    case "goodbye":
+      return "close";
+    case "trickle":
+      return { ...fault, beats: [BLANK_LINE] };
+    default:
+      return undefined;
+  }
+}
+
+function halfOf(whole: string): string {
+  return whole.slice(0, Math.ceil(whole.length / 2));
+}
+
+function piecesOf(fault: Fault | undefined): Pieces | undefined {
+  if (fault?.kind === "split") return { bytes: fault.bytes, everyMs: 0 };
+  return fault?.kind === "slow-body" ? { bytes: fault.bytes ?? 1, everyMs: fault.everyMs } : undefined;
+}
+
+function retryAfter(fault: Extract<Fault, { kind: "status" }>): HeaderFields {
+  if (fault.retryAfterDate !== undefined) {
+    const seconds = Math.ceil(Date.now() / 1_000 + fault.retryAfterDate);
+    return { "retry-after": new Date(seconds * 1_000).toUTCString() };
+  }
+  return fault.retryAfter === undefined ? {} : { "retry-after": String(fault.retryAfter) };
+}
+
 /** False for the faults that leave a stream without its end. */
 function reachesEnd(fault: Fault | undefined): boolean {
   switch (fault?.kind) {
     case "stall":
     case "cut":
+    case "reset":
+    case "goodbye":
+    case "heartbeat":
+    case "trickle":
     case "error-event":
+    case "error-body":
     case "empty-stream":
       return false;
     default:

@@ -28,6 +28,15 @@ test("faults are set, listed and cleared over HTTP", async () => {
   assert.equal((await chat(simulator.openaiBaseUrl, {})).status, 200);
 });
 
+test("a fault is taken away by its id", async () => {
+  const { json } = await post(`${control}/faults`, { vendor: "*", fault: { kind: "status", status: 500 } });
+  const remove = (): Promise<Response> => fetch(`${control}/faults/${json.id}`, { method: "DELETE" });
+  const removed = await remove();
+  assert.deepEqual([removed.status, await removed.json()], [200, { faults: [] }]);
+  assert.equal((await remove()).status, 404);
+  assert.equal((await chat(simulator.openaiBaseUrl, {})).status, 200);
+});
+
 test("what is not a rule or a pace is refused with a reason", async () => {
   for (const [body, reason] of [
     [{ vendor: "acme", fault: { kind: "reset" } }, /vendor/u],

@@ -110,3 +110,14 @@ test("limits, seeds and tools follow Mistral's names", async () => {
   );
   assert.deepEqual(last.usage, called.json.usage);
 });
+
+test("an answer begins with the assistant's prefix, which is no output of its own", async () => {
+  const question = { role: "user", content: "Why is the sky blue?" };
+  const prefix = { role: "assistant", content: "The sky is blue because", prefix: true };
+  const { json } = await chat(base, { messages: [question, prefix] });
+  const { content } = json.choices[0].message;
+  assert.ok(content.startsWith("The sky is blue because "));
+  assert.equal(json.usage.completion_tokens, countTokens(content.slice("The sky is blue because ".length)));
+  const events = eventsOf((await chat(base, { messages: [question, prefix], stream: true })).text);
+  assert.equal(contentOf(events), content);
+});

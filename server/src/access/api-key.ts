@@ -6,6 +6,9 @@ export const ANONYMOUS_KEY_ID = "bk_anonymous000";
 
 export type KeyState = { readonly kind: "active" } | { readonly kind: "revoked"; readonly revokedAtMs: number };
 
+/** Mid-stream rescue: another candidate goes on where the stream broke, or begins anew. */
+export type RescueMode = "continue" | "restart";
+
 /**
  * A caller's identity, without any secret. Immutable: a change makes a new one. The caps of its own are the day's, and absent
  * ones the setting's default; the week and the month have none unless given.
@@ -22,6 +25,8 @@ export interface ApiKey extends KeyCaps {
   readonly tokensPerMin?: number;
   /** Absent: not limited. */
   readonly maxConcurrentRequests?: number;
+  /** What is done with its streams that break after their output began, unless a request says otherwise. Absent: nothing. */
+  readonly rescue?: RescueMode;
   readonly createdAtMs: number;
   /** The first moment at which the key is no longer accepted. */
   readonly expiresAtMs?: number;
@@ -49,6 +54,7 @@ export interface ApiKeyRow {
   readonly rate_limit_per_min: bigint | null;
   readonly tokens_per_min: bigint | null;
   readonly max_concurrent_requests: bigint | null;
+  readonly rescue: RescueMode | null;
   readonly expires_at_ms: bigint | null;
   readonly created_at_ms: bigint;
   readonly revoked_at_ms: bigint | null;
@@ -72,6 +78,7 @@ export function apiKeyFrom(row: ApiKeyRow): ApiKey {
     ...(row.rate_limit_per_min !== null && { rateLimitPerMin: Number(row.rate_limit_per_min) }),
     ...(row.tokens_per_min !== null && { tokensPerMin: Number(row.tokens_per_min) }),
     ...(row.max_concurrent_requests !== null && { maxConcurrentRequests: Number(row.max_concurrent_requests) }),
+    ...(row.rescue !== null && { rescue: row.rescue }),
     createdAtMs: Number(row.created_at_ms),
     ...(row.expires_at_ms !== null && { expiresAtMs: Number(row.expires_at_ms) }),
   } satisfies ApiKey);

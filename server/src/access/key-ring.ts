@@ -40,7 +40,7 @@ export interface KeyRing {
 }
 
 const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.week_soft_cap_nano_usd, k.week_hard_cap_nano_usd,
-    k.month_soft_cap_nano_usd, k.month_hard_cap_nano_usd, k.rate_limit_per_min, k.tokens_per_min, k.max_concurrent_requests, k.expires_at_ms,
+    k.month_soft_cap_nano_usd, k.month_hard_cap_nano_usd, k.rate_limit_per_min, k.tokens_per_min, k.max_concurrent_requests, k.rescue, k.expires_at_ms,
     k.created_at_ms, k.revoked_at_ms, k.revision, s.secret_hash, s.not_after_ms
   from api_keys k left join api_key_secrets s on s.key_id = k.id
   where k.revision > ? order by k.revision`;

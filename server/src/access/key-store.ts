@@ -4,7 +4,7 @@ import { newKeyId } from "../lib/ids.ts";
 import type { Database } from "../storage/database.ts";
 import { lockTable } from "../storage/lock-table.ts";
 import type { Schema } from "../storage/schema.ts";
-import { ANONYMOUS_KEY_ID, type ApiKey, apiKeyFrom } from "./api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey, apiKeyFrom, type RescueMode } from "./api-key.ts";
 import type { KeyCaps } from "./caps.ts";
 import { hashSecret, newSecret, type Secret, secretPrefix } from "./secret.ts";
 
@@ -14,6 +14,7 @@ export interface NewKey extends KeyCaps {
   readonly rateLimitPerMin?: number;
   readonly tokensPerMin?: number;
   readonly maxConcurrentRequests?: number;
+  readonly rescue?: RescueMode;
   readonly expiresAtMs?: number;
 }
 
@@ -67,6 +68,7 @@ const columnsOf = (wanted: NewKey) => ({
   rate_limit_per_min: wanted.rateLimitPerMin ?? null,
   tokens_per_min: wanted.tokensPerMin ?? null,
   max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
+  rescue: wanted.rescue ?? null,
   expires_at_ms: wanted.expiresAtMs ?? null,
 });
 

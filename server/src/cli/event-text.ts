@@ -36,6 +36,7 @@ const COLUMNS: readonly (readonly [name: string, cell: (event: ExportedEvent) =>
   ["reserved_usd", (event) => usd(event.reserved_nano_usd)],
   ["reserved_nano_usd", (event) => event.reserved_nano_usd],
   ["earlier_cost_nano_usd", (event) => event.earlier_cost_nano_usd],
+  ["rescue", (event) => event.rescue],
   ["price_version", (event) => event.price_version],
   ["latency_ms", (event) => event.latency_ms],
   ["time_to_first_token_ms", (event) => event.time_to_first_token_ms],

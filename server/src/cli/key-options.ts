@@ -1,9 +1,10 @@
 import { DAY_MS } from "../lib/clock.ts";
 import { type CapsChoice, chooseCaps, type KeyCaps } from "../access/caps.ts";
+import type { RescueMode } from "../access/api-key.ts";
 import type { NewKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
 import type { NanoUsd } from "../lib/money.ts";
-import { countOption, usdOption } from "./arguments.ts";
+import { countOption, printable, usdOption } from "./arguments.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** What can be chosen for a key, whether it is being made or is there. */
@@ -18,6 +19,7 @@ export const keyOptions = {
   "rate-limit-per-min": { type: "string" },
   "tokens-per-min": { type: "string" },
   "max-concurrent": { type: "string" },
+  rescue: { type: "string" },
   "expires-in-days": { type: "string" },
 } as const;
 
@@ -30,6 +32,8 @@ export const keyOptionsHelp = `  --soft-cap-usd USD        warn from this much s
   --rate-limit-per-min N    requests per minute
   --tokens-per-min N        tokens per minute
   --max-concurrent N        requests at the same time
+  --rescue MODE             continue or restart: another model takes up streams that
+                            break midway (docs/resilience.md)
   --expires-in-days N       days from now until it ends
 `;
 
@@ -49,6 +53,7 @@ export interface KeyChanges {
   readonly rateLimitPerMin: number | null | undefined;
   readonly tokensPerMin: number | null | undefined;
   readonly maxConcurrentRequests: number | null | undefined;
+  readonly rescue: RescueMode | null | undefined;
   readonly expiresInDays: number | null | undefined;
 }
 
@@ -72,8 +77,15 @@ export function readKeyChanges(values: Values): KeyChanges {
     rateLimitPerMin: count("rate-limit-per-min", 1_000_000, "default"),
     tokensPerMin: count("tokens-per-min", 999_999_999, "none"),
     maxConcurrentRequests: count("max-concurrent", 1_000_000, "none"),
+    rescue: rescueOption(values.rescue),
     expiresInDays: count("expires-in-days", 36_500, "never"),
   };
+}
+
+function rescueOption(text: string | undefined): RescueMode | null | undefined {
+  if (text === undefined || text === "continue" || text === "restart") return text;
+  if (text === "none") return null;
+  throw new UsageError(`--rescue is "${printable(text)}"; give continue, restart or none.`);
 }
 
 function nameOption(text: string | undefined): string | undefined {
@@ -97,6 +109,7 @@ export function changedKey(before: NewKey, changes: KeyChanges, config: Config, 
   const rateLimitPerMin = after(before.rateLimitPerMin, changes.rateLimitPerMin);
   const tokensPerMin = after(before.tokensPerMin, changes.tokensPerMin);
   const maxConcurrentRequests = after(before.maxConcurrentRequests, changes.maxConcurrentRequests);
+  const rescue = after(before.rescue, changes.rescue);
   const expiresAtMs = after(before.expiresAtMs, changes.expiresInDays && nowMs + changes.expiresInDays * DAY_MS);
   return {
     name: changes.name ?? before.name,
@@ -104,6 +117,7 @@ export function changedKey(before: NewKey, changes: KeyChanges, config: Config, 
     ...(rateLimitPerMin !== undefined && { rateLimitPerMin }),
     ...(tokensPerMin !== undefined && { tokensPerMin }),
     ...(maxConcurrentRequests !== undefined && { maxConcurrentRequests }),
+    ...(rescue !== undefined && { rescue }),
     ...(expiresAtMs !== undefined && { expiresAtMs }),
   };
 }

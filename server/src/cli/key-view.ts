@@ -22,6 +22,7 @@ export function keyFields(key: ApiKey, config: Config): Record<string, unknown> 
     rate_limit_per_min: key.rateLimitPerMin ?? config.rateLimitPerMin,
     tokens_per_min: key.tokensPerMin ?? null,
     max_concurrent_requests: key.maxConcurrentRequests ?? null,
+    rescue: key.rescue ?? null,
     created_at: isoTime(key.createdAtMs),
     expires_at: key.expiresAtMs === undefined ? null : isoTime(key.expiresAtMs),
     ...(key.state.kind === "revoked" && { revoked_at: isoTime(key.state.revokedAtMs) }),
@@ -45,6 +46,7 @@ export function keyLines(key: ApiKey, config: Config): string {
     ],
     ...(key.tokensPerMin === undefined ? [] : [["Tokens", `${key.tokensPerMin} a minute`]]),
     ...(key.maxConcurrentRequests === undefined ? [] : [["At once", `${key.maxConcurrentRequests} requests`]]),
+    ...(key.rescue === undefined ? [] : [["Rescue", `broken streams: ${key.rescue}`]]),
     ["Expires", key.expiresAtMs === undefined ? "never" : isoTime(key.expiresAtMs)],
   ];
   return lines.map(([label = "", value]) => `  ${label.padEnd(10)}  ${value}\n`).join("");

@@ -1,7 +1,8 @@
 import { BrikkError } from "../errors.ts";
 
-/** The server stopped before the answer was complete. */
-export const isDraining = (error: unknown): boolean => error instanceof BrikkError && error.code === "draining";
+/** The gateway itself ended the request: the server stops, or the request's deadline is over. */
+export const isEndedByGateway = (error: unknown): boolean =>
+  error instanceof BrikkError && (error.code === "draining" || error.code === "deadline_exceeded");
 
-/** A server that stops aborts too, but then the caller is still there and must be told. */
-export const callerLeft = (signal: AbortSignal): boolean => signal.aborted && !isDraining(signal.reason);
+/** A gateway that ends a request aborts too, but then the caller is still there and must be told. */
+export const callerLeft = (signal: AbortSignal): boolean => signal.aborted && !isEndedByGateway(signal.reason);

@@ -5,7 +5,7 @@ import type { Operation } from "../providers/provider.ts";
 export interface CompletionRequest {
   readonly operation: Operation;
   readonly document: JsonDocument;
-  /** As the caller named it: a model, `provider/model`, or `brikk/auto|cheap|quality`. */
+  /** As the caller named it: a model, `provider/model`, or `brikk/` and what the router is to go by. */
   readonly model: string;
   /** Further models the caller allows, in order. */
   readonly fallbackModels: readonly string[];

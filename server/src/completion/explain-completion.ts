@@ -4,6 +4,7 @@ import type { BudgetStanding } from "../ledger/budget-standing.ts";
 import type { Preview } from "../ledger/ledger.ts";
 import { mostOf } from "../ledger/request-cost.ts";
 import type { NanoUsd } from "../lib/money.ts";
+import { nobodyReady } from "./call-candidates.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { spendingOf } from "./request-bound.ts";
@@ -13,7 +14,9 @@ import type { CompletionServices } from "./run-completion.ts";
 export interface Explanation {
   readonly budgets: readonly BudgetStanding[];
   /** Undefined when the request is refused before anybody could be chosen. */
-  readonly route: { readonly reason: string; readonly candidates: readonly CandidateCost[] } | undefined;
+  readonly route:
+    | (Pick<Route, "reason" | "excluded" | "policy"> & { readonly candidates: readonly CandidateCost[] })
+    | undefined;
   readonly worstCase: NanoUsd | undefined;
   readonly clampedMaxTokens: number | undefined;
   readonly refusal: BrikkError | undefined;
@@ -21,15 +24,19 @@ export interface Explanation {
 
 export interface CandidateCost {
   readonly candidate: Candidate;
+  /** Why it stands where it stands. */
+  readonly reason: string;
   readonly worstCase: NanoUsd;
 }
 
 /**
- * Walks the way of a request (see run-completion.ts) up to the reservation, and sets nothing aside: no provider is called, nothing
+ * Walks the way of a request (see run-completion.ts) up to the first attempt, and sets nothing aside: no provider is called, nothing
  * is charged, nothing is written down. Throws only when the budgets cannot be read.
  */
 export async function explainCompletion(
-  services: Pick<CompletionServices, "ledger" | "tokenCounter">,
+  services: Pick<CompletionServices, "ledger" | "tokenCounter"> & {
+    readonly health: Pick<CompletionServices["health"], "standingOf">;
+  },
   call: { readonly key: ApiKey; readonly request: CompletionRequest; readonly chooseRoute: () => Route },
 ): Promise<Explanation> {
   const { ledger } = services;
@@ -53,13 +60,16 @@ export async function explainCompletion(
     budgets: preview.budgets,
     route: {
       reason: route.reason,
-      candidates: route.candidates.map((candidate) => ({
+      excluded: route.excluded,
+      policy: route.policy,
+      candidates: route.candidates.map((candidate, index) => ({
         candidate,
+        reason: route.reasons[index]!,
         worstCase: mostOf([candidate.model], spending.bound),
       })),
     },
     worstCase: preview.worstCase,
     clampedMaxTokens: preview.passes ? preview.maxOutputTokens : undefined,
-    refusal: preview.passes ? undefined : preview.refusal,
+    refusal: preview.passes ? nobodyReady(services.health, route.candidates) : preview.refusal,
   };
 }

@@ -1,8 +1,8 @@
 import type { Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import { NO_USAGE, readWireUsage, totalTokens } from "../ledger/usage.ts";
-import { ProviderError } from "../providers/provider.ts";
-import { isDraining } from "./abort-reason.ts";
+import { ProviderError, type ProviderFault } from "../providers/provider.ts";
+import { isEndedByGateway } from "./abort-reason.ts";
 import type { Answer, WholeAnswer } from "./attempt.ts";
 import { type CompletionRequest, inputTexts } from "./completion-request.ts";
 
@@ -45,6 +45,12 @@ async function estimate(
   return { usage: { ...NO_USAGE, freshInputTokens: inputTokens + framing, outputTokens }, usageSource: "estimated" };
 }
 
+/** For when the counting itself failed: no tokenizer makes more of a request than it has bytes. */
+export const mostUsed = (request: CompletionRequest): MeasuredUsage => ({
+  usage: { ...NO_USAGE, freshInputTokens: request.document.bytes.length },
+  usageSource: "estimated",
+});
+
 export const NOTHING_USED: MeasuredUsage = { usage: NO_USAGE, usageSource: "none" };
 
 /** What a chat form costs around its texts: https://github.com/openai/openai-cookbook, "How to count tokens". */
@@ -53,15 +59,28 @@ const TOKENS_PER_REQUEST = 3;
 
 /** The request had reached the provider, and nobody knows how far it came. */
 export const mayHaveWorked = (error: unknown): boolean =>
-  isDraining(error) ||
-  (error instanceof ProviderError &&
-    (error.fault === "timeout" || error.fault === "stream-broken" || error.fault === "unusable"));
+  isEndedByGateway(error) ||
+  (error instanceof ProviderError && MAY_HAVE_WORKED.has(error.fault) && !isRefusal(error.info.status));
+
+/** Whoever refuses has not worked, however little the refusal says. */
+const isRefusal = (status: number | undefined): boolean => status !== undefined && (status < 200 || status >= 300);
+
+const MAY_HAVE_WORKED: ReadonlySet<ProviderFault> = new Set<ProviderFault>([
+  "first-token-timeout",
+  "idle-timeout",
+  "attempt-timeout",
+  "stream-broken",
+  "unusable",
+]);
 
 function wholeTexts(answer: WholeAnswer): string[] {
   const choices = answer.value["choices"];
   if (!Array.isArray(choices)) return [];
-  return (choices as { message?: { content?: unknown; tool_calls?: unknown } }[]).flatMap(({ message }) => [
-    typeof message?.content === "string" ? message.content : JSON.stringify(message?.content ?? ""),
-    message?.tool_calls === undefined ? "" : JSON.stringify(message.tool_calls),
-  ]);
+  return (choices as ({ message?: { content?: unknown; tool_calls?: unknown } } | null)[]).flatMap((choice) => {
+    const { content, tool_calls: calls } = choice?.message ?? {};
+    return [
+      typeof content === "string" ? content : JSON.stringify(content ?? ""),
+      calls === undefined ? "" : JSON.stringify(calls),
+    ];
+  });
 }

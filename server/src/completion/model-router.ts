@@ -1,6 +1,13 @@
+import type { PolicyConfig } from "../config.ts";
 import { BrikkError } from "../errors.ts";
 import type { CatalogueModel, ModelCatalogue } from "../ledger/model-catalogue.ts";
 import type { ConnectedProvider, ProviderSet } from "../providers/provider-set.ts";
+import { wrongKind } from "./candidate-fitness.ts";
+import type { CompletionRequest } from "./completion-request.ts";
+import type { TargetStanding } from "./provider-health.ts";
+import { rankCandidates } from "./rank-candidates.ts";
+import { requestFacts } from "./request-facts.ts";
+import type { Contender, LanguagePreferences, Preference, Wish } from "./wish.ts";
 
 /** A provider and model that may serve a request. */
 export interface Candidate {
@@ -12,153 +19,277 @@ export interface Candidate {
 export interface Route {
   readonly candidates: readonly [Candidate, ...Candidate[]];
   readonly reason: string;
+  /** Beside `candidates`: why each stands where it stands. */
+  readonly reasons: readonly string[];
+  /** Who was thought of and may not serve this request. */
+  readonly excluded: readonly ExcludedModel[];
+  /** The operator's policy that made the route. */
+  readonly policy: PolicyConfig | undefined;
 }
 
-export type Preference = "auto" | "cheap" | "quality";
+export interface ExcludedModel {
+  readonly provider: string;
+  readonly model: string;
+  readonly reason: string;
+}
 
 /** What may be chosen freely among the providers' default models. */
 export interface RouterWish {
   readonly preference: Preference;
-  /** BCP 47; the first subtag decides. */
+  /** BCP 47; its language decides. */
   readonly language?: string | undefined;
-  /** A provider's name. */
-  readonly provider?: string | undefined;
+  /** A provider, which is asked first, or a policy of the operator's. */
+  readonly policy?: string | undefined;
 }
 
+/**
+ * Each throws what the caller is told when there is no route: model_not_found, model_price_unknown, invalid_request,
+ * no_provider_available.
+ */
 export interface ModelRouter {
-  /** The candidates for models named by the caller, in the caller's order. Throws model_not_found, model_price_unknown. */
-  byName(names: readonly [string, ...string[]]): Route;
-  /** The candidates for a wish; every configured provider is one. */
-  byWish(wish: RouterWish): Route;
+  /**
+   * The candidates for models named by the caller, in the caller's order, or for `brikk/NAME`. A single model is never swapped
+   * for another, unless a policy's `appliesTo` has it.
+   */
+  byName(names: readonly [string, ...string[]], request: CompletionRequest): Route;
+  /** The candidates for a wish; every configured provider's default model is one. */
+  byWish(wish: RouterWish, request: CompletionRequest): Route;
+  /** A provider's default model and no other, whatever policies say. */
+  byProvider(connected: ConnectedProvider): Route;
 }
 
 const ROUTER_PREFIX = "brikk/";
-
-/** Languages that a provider is asked for first; the others go to the first provider configured. */
-export type LanguagePreferences = Readonly<Record<string, string>>;
+const PREFERENCES: readonly Preference[] = ["auto", "balanced", "cheap", "quality"];
+/** The ledger's rows, logs and a header carry it. */
+const LONGEST_REASON = 200;
 
 export function createModelRouter(options: {
   providers: ProviderSet;
   catalogue: () => ModelCatalogue;
   languages: LanguagePreferences;
+  policies: () => readonly PolicyConfig[];
+  standingOf: (provider: string, model: string) => TargetStanding;
+  random: () => number;
 }): ModelRouter {
-  const { providers, catalogue, languages } = options;
+  const { providers, catalogue, languages, policies, standingOf, random } = options;
 
-  const priced = (connected: ConnectedProvider, name: string): Candidate => {
-    const model = catalogue().find(connected.provider.name, name);
-    if (model) return { connected, model };
-    throw new BrikkError(
-      "model_price_unknown",
-      `The model "${name}" of ${connected.provider.name} has no price, so its cost cannot be held to a budget. The operator can set one in the file that BRIKK_CONFIG names.`,
-      { param: "model", details: { provider: connected.provider.name, model: name } },
-    );
+  const priced = (connected: ConnectedProvider, name: string): Resolution => {
+    const provider = connected.provider.name;
+    const model = catalogue().find(provider, name);
+    return model ? { kind: "found", candidate: { connected, model } } : { kind: "unpriced", provider, model: name };
   };
 
-  const resolve = (name: string): Candidate => {
+  const resolve = (name: string): Resolution => {
     const slash = name.indexOf("/");
     const connected = slash > 0 ? providers.find(name.slice(0, slash)) : undefined;
     if (connected) return priced(connected, name.slice(slash + 1));
     for (const candidate of providers.all) {
       const model = catalogue().find(candidate.provider.name, name);
-      if (model) return { connected: candidate, model };
+      if (model) return { kind: "found", candidate: { connected: candidate, model } };
     }
-    throw new BrikkError(
-      "model_not_found",
-      `No configured provider offers the model "${name.slice(0, 200)}". GET /v1/models lists what there is; "provider/model" names one exactly.`,
-      {
-        param: "model",
-      },
+    return { kind: "unknown", name };
+  };
+
+  const rank = (listed: readonly Listed[], wish: Wish, request: CompletionRequest): Route => {
+    const contenders: Contender[] = [];
+    const excluded: ExcludedModel[] = [];
+    for (const [index, { resolution, weight }] of listed.entries()) {
+      if (resolution.kind !== "found") {
+        excluded.push(excludedBy(resolution));
+        continue;
+      }
+      const { candidate } = resolution;
+      const { provider, id } = candidate.model;
+      const mismatch = wrongKind(candidate.model, request.operation);
+      if (mismatch !== undefined) excluded.push({ provider, model: id, reason: mismatch });
+      // Whoever is named twice is asked at its first place.
+      else if (!contenders.some((other) => isSame(other.candidate, candidate)))
+        contenders.push({ candidate, standing: standingOf(provider, id), weight, place: index + 1 });
+    }
+    if (contenders.length === 0)
+      refuseWrongKind(
+        listed.flatMap(({ resolution }) => (resolution.kind === "found" ? resolution.candidate : [])),
+        request,
+      );
+    const ranking = rankCandidates(contenders, wish, { facts: requestFacts(request), languages, random });
+    for (const { candidate, reason } of ranking.excluded)
+      excluded.push({ provider: candidate.model.provider, model: candidate.model.id, reason });
+    const policy = wish.kind === "policy" ? wish.policy : undefined;
+    const [first, ...others] = ranking.ranked;
+    if (!first) throw nobodyLeft(policy, excluded);
+    return {
+      candidates: [first.candidate, ...others.map(({ candidate }) => candidate)],
+      reason: shortened(ranking.reason),
+      reasons: ranking.ranked.map(({ reason }) => reason),
+      excluded,
+      policy,
+    };
+  };
+
+  const byPolicy = (policy: PolicyConfig, request: CompletionRequest, insteadOf?: string): Route =>
+    rank(
+      policy.candidates.map(({ model, weight }) => ({ resolution: resolve(model), weight })),
+      { kind: "policy", policy, insteadOf },
+      request,
+    );
+
+  const findPolicy = (name: string): PolicyConfig | undefined => policies().find((policy) => policy.name === name);
+
+  /** A policy may stand in for a model that no provider here offers, so the names are compared first. */
+  const policyInsteadOf = (name: string): PolicyConfig | undefined => {
+    const named = policies().find(({ appliesTo }) => appliesTo.includes(name));
+    if (named) return named;
+    const meant = policies().some(({ appliesTo }) => appliesTo.length > 0) ? resolve(name) : undefined;
+    if (meant?.kind !== "found") return undefined;
+    return policies().find(({ appliesTo }) =>
+      appliesTo.some((other) => {
+        const resolution = resolve(other);
+        return resolution.kind === "found" && isSame(resolution.candidate, meant.candidate);
+      }),
     );
   };
 
-  const byWish = (wish: RouterWish): Route => {
+  const byWish = (wish: RouterWish, request: CompletionRequest): Route => {
+    const { preference, language } = wish;
     if (providers.all.length === 0)
       throw new BrikkError("no_provider_available", "No provider is configured on this server.");
-    const candidates = providers.all.map((connected) => priced(connected, connected.provider.defaultModel));
-    const language = wish.language?.toLowerCase().split("-")[0];
-    const { order, reason } = rank(candidates, wish, language, languages);
-    return { candidates: order as [Candidate, ...Candidate[]], reason };
+    const provider = wish.policy === undefined ? undefined : providers.find(wish.policy)?.provider.name;
+    const policy = provider === undefined ? findPolicy(wish.policy ?? preference) : undefined;
+    if (policy) return byPolicy(policy, request);
+    if (wish.policy !== undefined && provider === undefined) throw unknownPolicy(wish.policy);
+
+    const defaults = providers.all.map((connected) => unweighted(priced(connected, connected.provider.defaultModel)));
+    // Where none has a price, what is wrong is said as if the first had been named.
+    if (defaults.every(({ resolution }) => resolution.kind !== "found")) foundOrRefused(defaults[0]!.resolution);
+    return rank(defaults, { kind: "preference", preference, language, provider }, request);
+  };
+
+  const unknownPolicy = (name: string): BrikkError => {
+    const all = [...providers.all.map(({ provider }) => provider.name), ...policies().map((policy) => policy.name)];
+    return new BrikkError(
+      "invalid_request",
+      `"${name.slice(0, 64)}" is neither a configured provider nor a policy; there ${all.length === 1 ? "is" : "are"} ${all.join(", ")}.`,
+      { param: "policy" },
+    );
+  };
+
+  const byRouterName = (name: string, request: CompletionRequest): Route => {
+    const policy = findPolicy(name);
+    if (policy) return byPolicy(policy, request);
+    const preference = PREFERENCES.find((one) => one === name);
+    if (preference !== undefined) return byWish({ preference }, request);
+    const all = [...new Set([...PREFERENCES, ...policies().map((one) => one.name)])];
+    throw new BrikkError(
+      "model_not_found",
+      `The router knows ${all.map((one) => ROUTER_PREFIX + one).join(", ")}; "${ROUTER_PREFIX}${name.slice(0, 200)}" is none of them.`,
+      { param: "model" },
+    );
   };
 
   return {
     byWish,
-    byName: (names) => {
+    byProvider: (connected) =>
+      single(foundOrRefused(priced(connected, connected.provider.defaultModel)), "provider named by the caller"),
+    byName: (names, request) => {
       const [first] = names;
       if (first.startsWith(ROUTER_PREFIX)) {
-        const preference = first.slice(ROUTER_PREFIX.length);
         if (names.length > 1)
           throw new BrikkError(
             "invalid_request",
             `${first.slice(0, 200)} lets the router choose, so \`models\` has no place beside it. Name a model, or leave \`models\` out.`,
             { param: "models" },
           );
-        if (preference === "auto" || preference === "cheap" || preference === "quality") return byWish({ preference });
-        throw new BrikkError(
-          "model_not_found",
-          `The router knows brikk/auto, brikk/cheap and brikk/quality; "${first.slice(0, 200)}" is none of them.`,
-          { param: "model" },
-        );
+        return byRouterName(first.slice(ROUTER_PREFIX.length), request);
       }
-      const candidates = names.map(resolve) as [Candidate, ...Candidate[]];
-      return {
-        candidates,
-        reason: names.length === 1 ? "model named by the caller" : "models named by the caller, in order",
-      };
+      const policy = names.length === 1 ? policyInsteadOf(first) : undefined;
+      if (policy) return byPolicy(policy, request, first);
+      if (names.length === 1) {
+        const candidate = foundOrRefused(resolve(first));
+        refuseWrongKind([candidate], request);
+        return single(candidate, "model named by the caller");
+      }
+      const named = names.map(resolve);
+      for (const resolution of named) foundOrRefused(resolution);
+      return rank(named.map(unweighted), { kind: "given" }, request);
     },
   };
 }
 
-function rank(
-  candidates: readonly Candidate[],
-  wish: RouterWish,
-  language: string | undefined,
-  languages: LanguagePreferences,
-): { order: Candidate[]; reason: string } {
-  const first = (name: string): Candidate[] =>
-    [...candidates].sort(
-      (a, b) => Number(b.connected.provider.name === name) - Number(a.connected.provider.name === name),
-    );
-  if (wish.provider !== undefined) {
-    if (!candidates.some((candidate) => candidate.connected.provider.name === wish.provider)) {
+type Resolution =
+  | { readonly kind: "found"; readonly candidate: Candidate }
+  | { readonly kind: "unpriced"; readonly provider: string; readonly model: string }
+  | { readonly kind: "unknown"; readonly name: string };
+
+interface Listed {
+  readonly resolution: Resolution;
+  readonly weight: number;
+}
+
+const unweighted = (resolution: Resolution): Listed => ({ resolution, weight: 1 });
+
+function excludedBy(missing: Exclude<Resolution, { readonly kind: "found" }>): ExcludedModel {
+  if (missing.kind === "unpriced")
+    return {
+      provider: missing.provider,
+      model: missing.model,
+      reason: "has no price, so its cost cannot be held to a budget",
+    };
+  const slash = missing.name.indexOf("/");
+  return {
+    provider: slash > 0 ? missing.name.slice(0, slash) : "none",
+    model: missing.name.slice(slash + 1),
+    reason: "no configured provider offers it",
+  };
+}
+
+function foundOrRefused(resolution: Resolution): Candidate {
+  switch (resolution.kind) {
+    case "found":
+      return resolution.candidate;
+    case "unpriced":
       throw new BrikkError(
-        "invalid_request",
-        `The policy "${wish.provider}" is no configured provider; there ${candidates.length === 1 ? "is" : "are"} ${candidates.map((candidate) => candidate.connected.provider.name).join(", ")}.`,
-        { param: "policy" },
+        "model_price_unknown",
+        `The model "${resolution.model}" of ${resolution.provider} has no price, so its cost cannot be held to a budget. The operator can set one in the file that BRIKK_CONFIG names.`,
+        { param: "model", details: { provider: resolution.provider, model: resolution.model } },
       );
-    }
-    return { order: first(wish.provider), reason: `policy ${wish.provider}` };
-  }
-  switch (wish.preference) {
-    case "cheap":
-      return {
-        order: [...candidates].sort((a, b) => comparePrice(a.model, b.model)),
-        reason: "cheapest by price per token",
-      };
-    case "quality":
-      return {
-        order: [...candidates].sort(
-          (a, b) => b.model.qualityTier - a.model.qualityTier || comparePrice(b.model, a.model),
-        ),
-        reason: "best quality tier",
-      };
-    case "auto": {
-      const preferred = language === undefined ? undefined : languages[language];
-      if (preferred !== undefined) return { order: first(preferred), reason: `language ${language}` };
-      return {
-        order: [...candidates],
-        reason:
-          language === undefined
-            ? "first configured provider"
-            : `language ${language} has no preference; first configured provider`,
-      };
-    }
+    case "unknown":
+      throw new BrikkError(
+        "model_not_found",
+        `No configured provider offers the model "${resolution.name.slice(0, 200)}". GET /v1/models lists what there is; "provider/model" names one exactly.`,
+        { param: "model" },
+      );
     default:
-      return wish.preference satisfies never;
+      return resolution satisfies never;
   }
 }
 
-/** Input and output weighed alike, as nothing is known of the answer's length yet. */
-function comparePrice(a: CatalogueModel, b: CatalogueModel): number {
-  const difference = a.rates.freshInput + a.rates.output - (b.rates.freshInput + b.rates.output);
-  return difference < 0n ? -1 : difference > 0n ? 1 : 0;
+/** Of the first one, when it does something else than what is asked. */
+function refuseWrongKind([first]: readonly Candidate[], { operation }: CompletionRequest): void {
+  const mismatch = first && wrongKind(first.model, operation);
+  if (mismatch === undefined) return;
+  const { provider, id } = first!.model;
+  throw new BrikkError("invalid_request", `${provider}/${id} ${mismatch}.`, { param: "model" });
 }
+
+function nobodyLeft(policy: PolicyConfig | undefined, excluded: readonly ExcludedModel[]): BrikkError {
+  const reasons = excluded.map(({ provider, model, reason }) => `${provider}/${model} (${reason})`).join(", ");
+  return new BrikkError(
+    "no_provider_available",
+    `${policy ? `The policy "${policy.name}"` : "This server"} has no model that may serve this request: ${reasons}.`,
+    { details: { policy: policy?.name ?? null, excluded } },
+  );
+}
+
+const single = (candidate: Candidate, reason: string): Route => ({
+  candidates: [candidate],
+  reason,
+  reasons: [reason],
+  excluded: [],
+  policy: undefined,
+});
+
+const shortened = (reason: string): string =>
+  reason.length > LONGEST_REASON ? `${reason.slice(0, LONGEST_REASON - 3)}...` : reason;
+
+const isSame = (a: Candidate, b: Candidate): boolean =>
+  a.model.provider === b.model.provider && a.model.id === b.model.id;

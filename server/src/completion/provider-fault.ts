@@ -1,20 +1,32 @@
 import { BrikkError, toBrikkError } from "../errors.ts";
+import { HOUR_MS } from "../lib/clock.ts";
 import { ProviderError } from "../providers/provider.ts";
+import type { AttemptNote } from "./call-history.ts";
 
 /**
  * What a provider's fault is to the caller. Only the caller's own mistake keeps the vendor's words and status; of the rest
  * the caller learns who failed and how, and the vendor's words stay in the log.
  */
-export function callersError(thrown: unknown): BrikkError {
+export function callersError(thrown: unknown, attempts: readonly AttemptNote[] = []): BrikkError {
   if (!(thrown instanceof ProviderError)) return toBrikkError(thrown);
   const { fault, info } = thrown;
   const details = {
     provider: info.provider,
     fault,
     ...(info.status === undefined ? {} : { provider_status: info.status }),
+    ...(attempts.length > 1 && {
+      attempts: attempts.map((attempt) => ({
+        provider: attempt.provider,
+        model: attempt.model,
+        fault: attempt.fault ?? "cut",
+        ...(attempt.status !== undefined && { status: attempt.status }),
+        ms: attempt.ms,
+      })),
+    }),
   };
   switch (fault) {
     case "refused":
+    case "model-missing":
       return new BrikkError(
         "invalid_request",
         info.vendorMessage ?? `${info.provider} refused the request with status ${info.status}.`,
@@ -46,10 +58,14 @@ export function callersError(thrown: unknown): BrikkError {
         {
           cause: thrown,
           details,
-          retryAfterMs: info.retryAfterMs ?? 1_000,
+          // A vendor may say anything; after an hour it is worth another try.
+          retryAfterMs: Math.min(info.retryAfterMs ?? 1_000, HOUR_MS),
         },
       );
-    case "timeout":
+    case "connect-timeout":
+    case "first-token-timeout":
+    case "idle-timeout":
+    case "attempt-timeout":
       return new BrikkError("provider_timeout", `${info.provider} did not answer in time: ${thrown.message}`, {
         cause: thrown,
         details,
@@ -58,7 +74,11 @@ export function callersError(thrown: unknown): BrikkError {
     case "unreachable":
     case "stream-broken":
     case "unusable":
-      return new BrikkError("provider_error", `${info.provider} failed: ${thrown.message}`, { cause: thrown, details });
+      return new BrikkError("provider_error", `${info.provider} failed: ${thrown.message}`, {
+        cause: thrown,
+        details,
+        ...(info.retryAfterMs !== undefined && { retryAfterMs: Math.min(info.retryAfterMs, HOUR_MS) }),
+      });
     default:
       return fault satisfies never;
   }

@@ -1,10 +1,10 @@
-import { costOf } from "../ledger/cost.ts";
-import { NO_USAGE } from "../ledger/usage.ts";
-import { usdNumber } from "../lib/money.ts";
+import { sseEvent } from "../lib/sse-events.ts";
 import { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
 import type { MeteredBytes, StreamedAnswer } from "./attempt.ts";
-import type { AnswerHead, CompletionCall } from "./run-completion.ts";
+import type { Candidate } from "./model-router.ts";
+import type { CompletionSink } from "./run-completion.ts";
+import type { MeteredEvent, WireChunk } from "./stream-meter.ts";
 
 /** What became of a stream that had begun. */
 export type StreamEnding =
@@ -12,42 +12,47 @@ export type StreamEnding =
   | { readonly outcome: "truncated"; readonly answer: StreamedAnswer; readonly error: unknown }
   | { readonly outcome: "cancelled"; readonly answer: StreamedAnswer };
 
+export interface StreamRelay {
+  readonly candidate: Candidate;
+  readonly answer: StreamedAnswer;
+  readonly sink: Pick<CompletionSink, "write">;
+  readonly signal: AbortSignal;
+  readonly wantsUsage: boolean;
+  /** The usage chunk as its reader gets it. */
+  readonly describeUsage: (chunk: WireChunk) => WireChunk;
+  /** For a stream that goes on where another broke: its events are made to fit. Undefined: they are the provider's own bytes. */
+  readonly refit: ((bytes: Buffer) => Buffer | undefined) | undefined;
+}
+
 /** Passes the stream on, all but its end: `[DONE]` waits for the settlement. Never throws. */
-export async function relayStream(
-  call: Pick<CompletionCall, "sink" | "signal" | "request">,
-  answer: StreamedAnswer,
-  head: AnswerHead,
-): Promise<StreamEnding> {
-  const { sink, signal, request } = call;
-  const { candidate } = head;
+export async function relayStream(relay: StreamRelay): Promise<StreamEnding> {
+  const { answer, sink, signal } = relay;
+  const { provider } = relay.candidate.model;
   const { meter } = answer;
   let done = false;
 
   /** Collects the bytes of these events that are the caller's, up to the one that says that the stream went wrong. */
   const collect = (pieces: readonly MeteredBytes[], bytes: Buffer[]): ProviderError | undefined => {
-    for (const piece of pieces) {
-      const { event } = piece;
+    for (const { bytes: own, event } of pieces) {
       switch (event.kind) {
         case "quiet":
         case "output":
-          bytes.push(piece.bytes);
+        case "usage": {
+          const passed = passedBytes(relay, own, event);
+          if (passed) bytes.push(passed);
           break;
-        case "usage":
-          if (request.wantsUsage)
-            bytes.push(event.withCost(usdNumber(costOf(meter.usage ?? NO_USAGE, candidate.model.rates))));
-          else if (!event.alone) bytes.push(piece.bytes);
-          break;
+        }
         case "done":
           done = true;
           return undefined;
         case "vendor-error":
           return new ProviderError("stream-broken", "The provider reported an error inside its stream.", {
-            provider: candidate.model.provider,
+            provider,
             vendorMessage: event.message,
           });
         case "malformed":
           return new ProviderError("stream-broken", "The provider's stream had something in it that is not JSON.", {
-            provider: candidate.model.provider,
+            provider,
           });
         default:
           event satisfies never;
@@ -66,7 +71,6 @@ export async function relayStream(
   };
 
   try {
-    sink.start(head);
     let fault = await pass(answer.held);
     if (!done && !fault) {
       for await (const pieces of answer.rest) {
@@ -86,12 +90,25 @@ export async function relayStream(
     return callerLeft(signal)
       ? { outcome: "cancelled", answer }
       : { outcome: "truncated", answer, error: signal.reason };
-  if (done || (meter.finished && meter.usage)) return { outcome: "completed", answer };
+  // Something between may well close what was cut with [DONE]; only the model says that it has finished.
+  if (meter.finished && (done || meter.usage)) return { outcome: "completed", answer };
   return {
     outcome: "truncated",
     answer,
-    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", {
-      provider: candidate.model.provider,
-    }),
+    error: new ProviderError("stream-broken", "The provider's stream ended before the answer did.", { provider }),
   };
+}
+
+/** What the caller gets of an event; undefined: nothing. */
+function passedBytes(
+  { wantsUsage, describeUsage, refit }: StreamRelay,
+  bytes: Buffer,
+  event: Extract<MeteredEvent, { kind: "quiet" | "output" | "usage" }>,
+): Buffer | undefined {
+  let passed = bytes;
+  if (event.kind === "usage") {
+    if (wantsUsage) passed = sseEvent(describeUsage(event.chunk));
+    else if (event.alone) return undefined;
+  }
+  return refit ? refit(passed) : passed;
 }

@@ -1,19 +1,27 @@
-import type { ApiKey } from "../access/api-key.ts";
+import type { ApiKey, RescueMode } from "../access/api-key.ts";
+import type { PolicyConfig } from "../config.ts";
 import { type BrikkError, toBrikkError } from "../errors.ts";
 import type { AttemptUsage, Ledger, Outcome, Receipt, Reservation, Settlement } from "../ledger/ledger.ts";
 import type { TokenCounter } from "../ledger/token-count.ts";
 import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
-import { ProviderError } from "../providers/provider.ts";
+import type { ProviderError } from "../providers/provider.ts";
 import { callerLeft } from "./abort-reason.ts";
-import { type Answer, attempt, type AttemptTimeouts, type WholeAnswer } from "./attempt.ts";
+import type { WholeAnswer } from "./attempt.ts";
+import { callCandidates } from "./call-candidates.ts";
+import { type AttemptNote, CallHistory, type OpenAttempt } from "./call-history.ts";
 import type { CompletionRequest } from "./completion-request.ts";
-import { mayHaveWorked, measureAnswer, measureFailure, NOTHING_USED } from "./measure-usage.ts";
+import type { Begun } from "./engage.ts";
+import type { HedgePlan } from "./hedge.ts";
+import { type MeasuredUsage, measureAnswer, measureFailure, mostUsed, NOTHING_USED } from "./measure-usage.ts";
 import type { Candidate, Route } from "./model-router.ts";
 import { callersError } from "./provider-fault.ts";
-import { relayStream, type StreamEnding } from "./relay-stream.ts";
+import type { ProviderHealth } from "./provider-health.ts";
+import { relayStream } from "./relay-stream.ts";
 import { spendingOf } from "./request-bound.ts";
+import { type RescuedEnding, rescueStream } from "./rescue-stream.ts";
+import { describeUsage, fateOfStream } from "./stream-usage.ts";
 
 /**
  * The way of a request, behind the door where its key and its rate were checked (http/hooks) and its body was parsed:
@@ -51,22 +59,27 @@ export async function runCompletion(services: CompletionServices, call: Completi
     throw refusal;
   }
 
-  const { maxOutputTokens } = reservation;
-  const progress: Progress = {
-    attempts: 0,
-    fallback: false,
-    timeToFirstTokenMs: undefined,
-    candidate: undefined,
-    earlier: [],
-    maxOutputTokens,
-  };
+  const hedge = services.hedgeOf(route.policy);
+  const history = new CallHistory(route.candidates.length + services.maxRetries);
   let ending: Ending;
   try {
-    const answer = await callCandidates(services, call, route, reservation, progress, startedMs);
-    ending =
-      answer.kind === "whole"
-        ? { outcome: "completed", answer }
-        : await relayStream(call, answer, headOf(progress, progress.candidate!));
+    call.sink.opened();
+    // Who left while a lease was waited for.
+    if (call.signal.aborted) throw call.signal.reason;
+    const begun = await callCandidates(services, {
+      candidates: route.candidates,
+      requestFor: () => call.request,
+      reservation,
+      history,
+      asked: new Map(),
+      askedBefore: [],
+      maxOutputTokensFor: () => reservation.maxOutputTokens,
+      hedge,
+      endsAtMs: call.endsAtMs,
+      signal: call.signal,
+    });
+    history.timeToFirstTokenMs = Math.round(clock.monotonicMs() - startedMs);
+    ending = await receive(services, call, { route, reservation, history }, begun);
   } catch (error) {
     ending = callerLeft(call.signal)
       ? { outcome: "cancelled" }
@@ -74,51 +87,77 @@ export async function runCompletion(services: CompletionServices, call: Completi
   }
 
   reach("answer-received");
-  const settlement = await settlementOf(services, call.request, ending, progress);
+  call.sink.hold();
+  /** What the caller is told. */
+  const failure = "error" in ending ? callersError(ending.error, history.attempts) : undefined;
+  const settlement = await settlementOf(services, call, { ending, failure }, route, history);
   let receipt: Receipt;
   try {
     receipt = await reservation.settle(settlement);
   } catch (error) {
     // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
-    const failure = toBrikkError(error);
-    if ("answer" in ending && ending.answer?.kind === "stream") call.sink.fail(failure);
+    const fault = toBrikkError(error);
     services.record({
       ...recordBase(call, route, clock.monotonicMs() - startedMs),
       ...settlement,
+      history: history.attempts,
       outcome: "failed",
-      status: failure.status,
-      errorCode: failure.code,
+      status: call.sink.started ? 200 : fault.status,
+      errorCode: fault.code,
       error,
     });
-    throw failure;
+    if (!call.sink.started) throw fault;
+    call.sink.fail(fault);
+    return { answer: undefined, report: undefined };
   }
   const durationMs = clock.monotonicMs() - startedMs;
-  const failure = "error" in ending ? callersError(ending.error) : undefined;
+  hedge?.spending.add(receipt.cost);
   services.record({
     ...recordBase(call, route, durationMs),
     ...settlement,
+    history: history.attempts,
     receipt,
     error: "error" in ending ? ending.error : undefined,
   });
   return finish(call, ending, failure, {
-    candidate: progress.candidate,
+    candidate: history.candidate,
     route,
-    fallback: progress.fallback,
-    attempts: progress.attempts,
-    timeToFirstTokenMs: progress.timeToFirstTokenMs,
-    clampedMaxTokens: maxOutputTokens,
+    fallback: settlement.fallback,
+    attempts: history.attempts.length,
+    timeToFirstTokenMs: history.timeToFirstTokenMs,
+    clampedMaxTokens: reservation.maxOutputTokens,
     usage: settlement.usage,
     receipt,
     durationMs,
   });
 }
 
-export interface CompletionServices {
+export interface CompletionServices extends CallServices {
   readonly ledger: Ledger;
-  readonly tokenCounter: TokenCounter;
-  readonly timeouts: AttemptTimeouts;
-  readonly clock: Clock;
+  readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
   readonly record: (record: CompletionRecord) => void;
+}
+
+/** What it takes to ask candidates. */
+export interface CallServices {
+  readonly tokenCounter: TokenCounter;
+  readonly health: ProviderHealth;
+  /** How often one request may ask candidates again, over all of them; each is asked once without that. */
+  readonly maxRetries: number;
+  /** 0 to 1, for jitter. */
+  readonly random: () => number;
+  readonly events: CompletionEvents;
+  readonly clock: Clock;
+}
+
+/** What happens on the way, for metrics and logs. */
+export interface CompletionEvents {
+  readonly attemptFailed: (candidate: Candidate, error: ProviderError) => void;
+  readonly retried: (candidate: Candidate) => void;
+  readonly hedged: (candidate: Candidate, outcome: "won" | "lost" | "skipped") => void;
+  /** A fault of ours beside an answer that goes on all the same. */
+  readonly broke: (error: unknown) => void;
+  readonly rescued: (mode: RescueMode, outcome: "completed" | "broken") => void;
 }
 
 export interface CompletionCall {
@@ -129,15 +168,25 @@ export interface CompletionCall {
   readonly chooseRoute: () => Route;
   /** Where a stream goes; not used for whole answers. */
   readonly sink: CompletionSink;
-  /** Aborted when the caller leaves or the server stops. */
+  /** What is to be done with a stream that breaks after its output began; undefined: it ends as what it is. */
+  readonly rescue: RescueMode | undefined;
+  /** The request's deadline, on the monotonic clock. */
+  readonly endsAtMs?: number;
+  /** Aborted when the caller leaves, the request's deadline is over or the server stops. */
   readonly signal: AbortSignal;
 }
 
 /** The caller's end of a stream. */
 export interface CompletionSink {
-  /** The commit point: status and headers go out. */
+  /** A stream is on its way: its reader may be told so while nothing comes. */
+  opened(): void;
+  /** Status and headers have gone out; what goes wrong now must be said in the stream. */
+  readonly started: boolean;
+  /** The commit point: status and headers go out, unless they had to before. */
   start(head: AnswerHead): void;
-  /** Returns a promise when the caller must catch up first. */
+  /** What the answer was is being written down: a status that has not gone out by now is the one of the row. */
+  hold(): void;
+  /** Returns a promise when the caller must catch up first; it does not outlast the call's signal. */
   write(bytes: Buffer): Promise<void> | undefined;
   /** The answer is whole and durable. */
   end(): void;
@@ -147,17 +196,17 @@ export interface CompletionSink {
 
 export interface AnswerHead {
   readonly candidate: Candidate;
+  readonly route: Route;
   readonly fallback: boolean;
   readonly clampedMaxTokens: number | undefined;
   readonly timeToFirstTokenMs: number;
 }
 
 /** What a finished call gives to the one who answers for it. */
-export interface Completed {
-  /** Undefined for a stream, which has gone out already, and when the caller left. */
-  readonly answer: WholeAnswer | undefined;
-  readonly report: CompletionReport;
-}
+export type Completed =
+  | { readonly answer: WholeAnswer; readonly report: CompletionReport }
+  /** A stream, which has gone out already, or a caller who left. Without a report the ledger could not write down the stream's end. */
+  | { readonly answer: undefined; readonly report: CompletionReport | undefined };
 
 export interface CompletionReport {
   readonly candidate: Candidate | undefined;
@@ -186,72 +235,55 @@ export interface CompletionRecord extends Partial<Settlement> {
   readonly routeReason: string | undefined;
   readonly durationMs: number;
   readonly receipt?: Receipt;
+  readonly history?: readonly AttemptNote[];
   readonly error: unknown;
 }
 
-interface Progress {
-  attempts: number;
-  fallback: boolean;
-  timeToFirstTokenMs: number | undefined;
-  /** Whoever was asked last. */
-  candidate: Candidate | undefined;
-  /** What those asked before may bill. */
-  readonly earlier: AttemptUsage[];
-  readonly maxOutputTokens: number | undefined;
-}
-
 type Ending =
-  | StreamEnding
+  | RescuedEnding
   | { readonly outcome: "completed"; readonly answer: WholeAnswer }
-  | { readonly outcome: "cancelled"; readonly answer?: undefined }
   | { readonly outcome: "failed"; readonly error: unknown };
 
-/** Asks the candidates in order until one begins to answer. Throws the last one's error, or at once what is the caller's own mistake. */
-async function callCandidates(
+/** A whole answer is there already; a stream goes out, and is rescued where the caller wants that. */
+async function receive(
   services: CompletionServices,
   call: CompletionCall,
-  route: Route,
-  reservation: Reservation,
-  progress: Progress,
-  startedMs: number,
-): Promise<Answer> {
-  let last: unknown;
-  // Who left while a lease was waited for.
-  if (call.signal.aborted) throw call.signal.reason;
-  for (const candidate of route.candidates) {
-    progress.attempts += 1;
-    progress.fallback = candidate !== route.candidates[0];
-    progress.candidate = candidate;
-    try {
-      const answer = await attempt(
-        candidate,
-        { ...call.request, maxOutputTokens: limitOf(candidate, progress.maxOutputTokens) },
-        services.timeouts,
-        call.signal,
-      );
-      reach("answer-begun");
-      progress.timeToFirstTokenMs = Math.round(services.clock.monotonicMs() - startedMs);
-      return answer;
-    } catch (error) {
-      if (call.signal.aborted || !(error instanceof ProviderError) || error.isCallers) throw error;
-      last = error;
-      if (candidate === route.candidates.at(-1) || !mayHaveWorked(error)) continue;
-      // Its provider may bill it, and the next one will bill its own: both must fit, or nobody else is asked.
-      const { usage } = await measureFailure(services.tokenCounter, call.request, error);
-      if (!(await reservation.again())) throw error;
-      // Who left meanwhile is charged for this attempt as the last one, and for no other.
-      if (call.signal.aborted) throw call.signal.reason;
-      progress.earlier.push({ model: candidate.model, usage });
-    }
+  { route, reservation, history }: { route: Route; reservation: Reservation; history: CallHistory },
+  begun: Begun,
+): Promise<Ending> {
+  const { answer, candidate } = begun;
+  if (answer.kind === "whole") {
+    begun.ended({ kind: "well" });
+    return { outcome: "completed", answer };
   }
-  throw last;
+  try {
+    call.sink.start({
+      candidate,
+      route,
+      fallback: candidate !== route.candidates[0],
+      clampedMaxTokens: reservation.maxOutputTokens,
+      timeToFirstTokenMs: history.timeToFirstTokenMs ?? 0,
+    });
+  } catch (error) {
+    await answer.rest.return();
+    begun.ended({ kind: "nothing" });
+    throw error;
+  }
+  // The usage chunk names the whole cost, that of a hedge's loser included.
+  if (call.request.wantsUsage) await Promise.all(history.later);
+  const ending = await relayStream({
+    candidate,
+    answer,
+    sink: call.sink,
+    signal: call.signal,
+    wantsUsage: call.request.wantsUsage,
+    describeUsage: (chunk) => describeUsage(chunk, answer, candidate, history.earlier),
+    refit: undefined,
+  });
+  begun.ended(fateOfStream(ending, call.signal));
+  if (call.rescue === undefined || ending.outcome !== "truncated") return ending;
+  return rescueStream({ services, call, mode: call.rescue, route, reservation, history }, begun, ending);
 }
-
-/** The budget may pay for more than this candidate can write, who would refuse to be asked for it. */
-const limitOf = ({ model }: Candidate, maxOutputTokens: number | undefined): number | undefined =>
-  maxOutputTokens === undefined || model.maxOutputTokens === undefined
-    ? maxOutputTokens
-    : Math.min(maxOutputTokens, model.maxOutputTokens);
 
 /** The refusal to answer with, once it is durable; another one when it cannot be written down. */
 async function recorded(
@@ -270,29 +302,48 @@ async function recorded(
 
 async function settlementOf(
   { tokenCounter }: CompletionServices,
-  request: CompletionRequest,
-  ending: Ending,
-  progress: Progress,
+  { sink }: CompletionCall,
+  { ending, failure }: { ending: Ending; failure: BrikkError | undefined },
+  route: Route,
+  history: CallHistory,
 ): Promise<Settlement> {
-  const failure = "error" in ending ? callersError(ending.error) : undefined;
-  const measured =
-    progress.attempts === 0
-      ? NOTHING_USED
-      : ending.outcome === "failed"
-        ? await measureFailure(tokenCounter, request, ending.error)
-        : await measureAnswer(tokenCounter, request, ending.answer);
-  const { candidate } = progress;
+  await Promise.all(history.later);
+  const { open } = history;
+  // Whatever goes wrong in the counting, what was set aside is settled.
+  let measured = open
+    ? await measureOpen(tokenCounter, open, ending).catch(() => mostUsed(open.request))
+    : NOTHING_USED;
+  let { candidate, earlier }: { candidate: Candidate | undefined; earlier: readonly AttemptUsage[] } = history;
+  if (history.cut && !open?.answer) {
+    // Nobody took over: the row is about the one who spoke.
+    const { attempt, measured: spoken } = history.cut;
+    earlier = [
+      ...earlier.filter((other) => other !== attempt),
+      ...(open && measured.usageSource !== "none" ? [{ model: open.candidate.model, usage: measured.usage }] : []),
+    ];
+    measured = spoken;
+    candidate = history.cut.candidate;
+  }
   return {
     served: candidate && { model: candidate.model, simulated: candidate.connected.provider.simulated },
     ...measured,
-    earlier: progress.earlier,
+    earlier,
     outcome: ending.outcome,
-    status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" ? failure!.status : 200,
+    status: ending.outcome === "cancelled" ? 499 : ending.outcome === "failed" && !sink.started ? failure!.status : 200,
     errorCode: failure?.code,
-    attempts: progress.attempts,
-    fallback: progress.fallback,
-    timeToFirstTokenMs: progress.timeToFirstTokenMs,
+    attempts: history.attempts.length,
+    fallback: candidate !== undefined && candidate !== route.candidates[0],
+    timeToFirstTokenMs: history.timeToFirstTokenMs,
+    rescue: history.rescue,
   };
+}
+
+async function measureOpen(tokenCounter: TokenCounter, open: OpenAttempt, ending: Ending): Promise<MeasuredUsage> {
+  if (open.answer) return measureAnswer(tokenCounter, open.request, open.answer);
+  if (open.error !== undefined) return measureFailure(tokenCounter, open.request, open.error);
+  if (ending.outcome === "failed") return measureFailure(tokenCounter, open.request, ending.error);
+  // Whoever was asked last was still at it.
+  return measureAnswer(tokenCounter, open.request, undefined);
 }
 
 function finish(
@@ -312,18 +363,13 @@ function finish(
     case "cancelled":
       return { answer: undefined, report };
     case "failed":
-      throw failure!;
+      if (!call.sink.started) throw failure!;
+      call.sink.fail(failure!);
+      return { answer: undefined, report };
     default:
       return ending satisfies never;
   }
 }
-
-const headOf = (progress: Progress, candidate: Candidate): AnswerHead => ({
-  candidate,
-  fallback: progress.fallback,
-  clampedMaxTokens: progress.maxOutputTokens,
-  timeToFirstTokenMs: progress.timeToFirstTokenMs ?? 0,
-});
 
 const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
   key: call.key,

@@ -1,4 +1,4 @@
-import { sseData, sseEvent } from "../lib/sse-events.ts";
+import { sseData } from "../lib/sse-events.ts";
 import { readWireUsage, type Usage } from "../ledger/usage.ts";
 
 /**
@@ -11,7 +11,7 @@ export type MeteredEvent =
   /** Text, a tool call or a finish: the answer has begun. */
   | { readonly kind: "output" }
   /** Output together with usage, or usage alone (`choices: []`). */
-  | { readonly kind: "usage"; readonly alone: boolean; readonly withCost: (costUsd: number) => Buffer }
+  | { readonly kind: "usage"; readonly output: boolean; readonly alone: boolean; readonly chunk: WireChunk }
   | { readonly kind: "done" }
   | { readonly kind: "vendor-error"; readonly message: string }
   | { readonly kind: "malformed" };
@@ -21,7 +21,10 @@ const OUTPUT: MeteredEvent = { kind: "output" };
 const DONE: MeteredEvent = { kind: "done" };
 const MALFORMED: MeteredEvent = { kind: "malformed" };
 
-interface WireChunk {
+export interface WireChunk {
+  readonly id?: unknown;
+  readonly object?: unknown;
+  readonly created?: unknown;
   readonly choices?: readonly WireChoice[];
   readonly usage?: unknown;
   readonly error?: unknown;
@@ -36,11 +39,25 @@ interface WireChoice {
 export class StreamMeter {
   /** The provider's own count, once it came. */
   usage: Usage | undefined;
+  /** The same as it stood on the wire. */
+  wireUsage: unknown;
+  /** The first chunk that was one, by which the stream is known to its reader. */
+  head: Pick<WireChunk, "id" | "created"> | undefined;
+  /** One choice that holds nothing but text: what another model could go on with. */
+  plain = true;
   #text: string[] = [];
+  #soundTexts: number | undefined;
   #begun = new Set<number>();
   #finished = new Set<number>();
 
   read(event: Buffer): MeteredEvent {
+    const sound = this.#text.length;
+    const read = this.#readEvent(event);
+    if (read.kind === "malformed" || read.kind === "vendor-error") this.#soundTexts ??= sound;
+    return read;
+  }
+
+  #readEvent(event: Buffer): MeteredEvent {
     const data = sseData(event);
     if (data === undefined) return QUIET;
     if (data === "[DONE]") return DONE;
@@ -53,19 +70,25 @@ export class StreamMeter {
     if (typeof chunk !== "object" || chunk === null) return MALFORMED;
     if (chunk.error !== undefined && chunk.error !== null)
       return { kind: "vendor-error", message: vendorMessage(chunk.error) };
-    if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, true) : QUIET;
+    // An error without a wrapping, behind which some servers send [DONE] all the same.
+    if (chunk.object === "error") return { kind: "vendor-error", message: vendorMessage(chunk) };
+    this.head ??= { id: chunk.id, created: chunk.created };
+    if (!Array.isArray(chunk.choices)) return chunk.usage ? this.#readUsage(chunk, false) : QUIET;
     let output = false;
     for (const choice of chunk.choices as WireChoice[]) {
       if (typeof choice !== "object" || choice === null) return MALFORMED;
       const index = choice.index ?? 0;
       this.#begun.add(index);
+      if (index !== 0) this.plain = false;
       if (choice.delta && this.#collect(choice.delta)) output = true;
+      if (choice.finish_reason === "error")
+        return { kind: "vendor-error", message: "the answer ended with finish_reason error" };
       if (typeof choice.finish_reason === "string") {
         this.#finished.add(index);
         output = true;
       }
     }
-    if (chunk.usage) return this.#readUsage(chunk, chunk.choices.length === 0);
+    if (chunk.usage) return this.#readUsage(chunk, output);
     return output ? OUTPUT : QUIET;
   }
 
@@ -79,13 +102,15 @@ export class StreamMeter {
     return this.#text;
   }
 
-  #readUsage(chunk: WireChunk, alone: boolean): MeteredEvent {
+  /** What was said before anything was wrong with the stream: so much of it is passed on. */
+  get soundText(): string {
+    return this.#text.slice(0, this.#soundTexts).join("");
+  }
+
+  #readUsage(chunk: WireChunk, output: boolean): MeteredEvent {
     this.usage = readWireUsage(chunk.usage) ?? this.usage;
-    return {
-      kind: "usage",
-      alone,
-      withCost: (costUsd) => sseEvent({ ...chunk, usage: { ...(chunk.usage as object), cost_usd: costUsd } }),
-    };
+    this.wireUsage = chunk.usage;
+    return { kind: "usage", output, alone: !chunk.choices?.length, chunk };
   }
 
   /** Keeps every text of the delta but its role; true when there was any. */
@@ -93,7 +118,8 @@ export class StreamMeter {
     let found = false;
     for (const name in delta) {
       const value = delta[name];
-      if (name === "role" || value === null || value === "") continue;
+      if (name === "role" || value === null || value === "" || (Array.isArray(value) && value.length === 0)) continue;
+      if (name !== "content" || typeof value !== "string") this.plain = false;
       if (typeof value === "string") {
         this.#text.push(value);
         found = true;

@@ -1,9 +1,15 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { RescueMode } from "../access/api-key.ts";
 import type { Admitted } from "../access/rate-limiter.ts";
 import type { CompletionRequest } from "../completion/completion-request.ts";
 import type { Route } from "../completion/model-router.ts";
-import { type Completed, type CompletionServices, runCompletion } from "../completion/run-completion.ts";
-import { BrikkError } from "../errors.ts";
+import {
+  type Completed,
+  type CompletionSink,
+  type CompletionServices,
+  runCompletion,
+} from "../completion/run-completion.ts";
+import { BrikkError, toBrikkError } from "../errors.ts";
 import { totalTokens } from "../ledger/usage.ts";
 import { formatUsd } from "../lib/money.ts";
 import { refusedHeaders, servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
@@ -16,9 +22,16 @@ export type AnswerCompletion = (
   completion: { request: CompletionRequest; chooseRoute: () => Route },
 ) => Promise<Completed>;
 
-export function createAnswerCompletion(services: CompletionServices, inFlight: InFlight): AnswerCompletion {
+export function createAnswerCompletion(
+  services: CompletionServices,
+  inFlight: InFlight,
+  limits: { readonly requestTimeoutMs: number; readonly keepAliveMs: number },
+  /** A fault of ours ended a stream that had begun. */
+  onBroken: (requestId: string, error: unknown) => void,
+): AnswerCompletion {
   return async ({ request, reply }, completion) => {
     const { key, trace, admission } = request;
+    const rescue = rescueOf(request);
     const hand = inFlight.begin();
     const left = (): void => {
       if (!reply.raw.writableFinished)
@@ -29,6 +42,23 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
     reply.raw.on("close", left);
     // Who has left already closes nothing any more.
     if (reply.raw.destroyed) left();
+    const endsAtMs = services.clock.monotonicMs() + limits.requestTimeoutMs;
+    const deadline = setTimeout(
+      () => hand.controller.abort(deadlineExceeded(limits.requestTimeoutMs)),
+      limits.requestTimeoutMs,
+    );
+    const stream = completion.request.stream
+      ? createStreamReply(reply, {
+          requestId: request.id,
+          keepAliveMs: limits.keepAliveMs,
+          signal: hand.controller.signal,
+          headersOf: (head) => ({
+            ...(head && servedHeaders(head)),
+            ...standingHeaders(services.ledger.standing(key)),
+            ...(head && timingHeader({ "first-token": head.timeToFirstTokenMs })),
+          }),
+        })
+      : undefined;
     request.recorded = true;
     try {
       const completed = await runCompletion(chargingServices(services, admission), {
@@ -36,17 +66,16 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
         requestId: request.id,
         traceId: trace.traceId,
         ...completion,
+        rescue,
+        endsAtMs,
         signal: hand.controller.signal,
-        sink: createStreamReply(reply, request.id, (head) => ({
-          ...servedHeaders(head),
-          ...standingHeaders(services.ledger.standing(key)),
-          ...timingHeader({ "first-token": head.timeToFirstTokenMs }),
-        })),
+        sink: stream ?? NO_STREAM,
       });
-      const { candidate, fallback, clampedMaxTokens, receipt, durationMs, timeToFirstTokenMs } = completed.report;
-      if (candidate && !reply.raw.headersSent) {
+      const { report } = completed;
+      if (report?.candidate && !reply.raw.headersSent) {
+        const { receipt, durationMs, timeToFirstTokenMs } = report;
         reply.headers({
-          ...servedHeaders({ candidate, fallback, clampedMaxTokens }),
+          ...servedHeaders({ ...report, candidate: report.candidate }),
           ...standingHeaders(receipt.standing),
           "x-brikk-cost-usd": formatUsd(receipt.cost),
           ...timingHeader({ provider: timeToFirstTokenMs, total: durationMs }),
@@ -54,15 +83,61 @@ export function createAnswerCompletion(services: CompletionServices, inFlight: I
       }
       return completed;
     } catch (error) {
+      if (stream?.started) {
+        // Nobody else can end it any more: fastify has given the response away.
+        onBroken(request.id, error);
+        stream.fail(toBrikkError(error));
+        return { answer: undefined, report: undefined };
+      }
       if (error instanceof BrikkError && error.code === "hard_cap_exceeded")
         reply.headers(refusedHeaders(services.ledger.standing(key)));
       throw error;
     } finally {
+      clearTimeout(deadline);
+      stream?.close();
       reply.raw.off("close", left);
       hand.end();
     }
   };
 }
+
+/** The request's own wish, else its key's. */
+function rescueOf(request: FastifyRequest): RescueMode | undefined {
+  const wish = request.headers["x-brikk-rescue"];
+  switch (wish) {
+    case undefined:
+      return request.key.rescue;
+    case "off":
+      return undefined;
+    case "continue":
+    case "restart":
+      return wish;
+    default:
+      throw new BrikkError(
+        "invalid_request",
+        "X-Brikk-Rescue is continue (another model goes on where a stream broke), restart (it begins anew) or off.",
+        { param: "X-Brikk-Rescue" },
+      );
+  }
+}
+
+const deadlineExceeded = (ms: number): BrikkError =>
+  new BrikkError(
+    "deadline_exceeded",
+    `The request was not answered in full within ${ms / 1_000} s, all attempts together, which is as long as this server works on one.`,
+    { details: { limit_ms: ms } },
+  );
+
+/** Whole answers go out by themselves. */
+const NO_STREAM: CompletionSink = {
+  opened: () => undefined,
+  started: false,
+  start: () => undefined,
+  hold: () => undefined,
+  write: () => undefined,
+  end: () => undefined,
+  fail: () => undefined,
+};
 
 /** Whatever became of a request, what it used counts against its key's tokens per minute before its answer ends. */
 const chargingServices = (services: CompletionServices, admission: Admitted): CompletionServices => ({

@@ -1,4 +1,4 @@
-import type { Candidate } from "../completion/model-router.ts";
+import type { Candidate, Route } from "../completion/model-router.ts";
 import type { BudgetStanding, Standing } from "../ledger/budget-standing.ts";
 import { formatUsd } from "../lib/money.ts";
 
@@ -23,14 +23,16 @@ export const refusedHeaders = (standing: Standing): Record<string, string> => ({
 export const leadingBudget = ({ budgets }: Standing): BudgetStanding =>
   budgets.find(({ hardCap }) => hardCap !== undefined) ?? budgets[0]!;
 
-/** Who served. */
+/** Who served, and why it was asked. */
 export const servedHeaders = (served: {
   candidate: Candidate;
+  route: Route;
   fallback: boolean;
   clampedMaxTokens: number | undefined;
 }): Record<string, string> => ({
   "x-brikk-provider": served.candidate.model.provider,
   "x-brikk-model": headerText(served.candidate.model.id),
+  "x-brikk-route": headerText(served.route.reason),
   "x-brikk-fallback": String(served.fallback),
   "x-brikk-simulated": String(served.candidate.connected.provider.simulated),
   ...(served.clampedMaxTokens !== undefined && { "x-brikk-max-tokens-clamped": String(served.clampedMaxTokens) }),

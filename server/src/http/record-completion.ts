@@ -7,7 +7,8 @@ import type { Metrics } from "../telemetry/metrics.ts";
 export function createRecorder(logger: Logger, metrics: Metrics): (record: CompletionRecord) => void {
   return (record) => {
     const provider = record.served?.model.provider ?? "none";
-    const model = record.served?.model.id ?? "none";
+    const id = record.served?.model.id ?? "none";
+    const model = metrics.modelLabel(id);
     const { usage } = record;
     metrics.requests.inc({
       operation: record.operation,
@@ -23,6 +24,8 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
     if (record.stream && record.timeToFirstTokenMs !== undefined)
       metrics.firstToken.observe({ provider, model }, record.timeToFirstTokenMs / 1_000);
     if (record.attempts) metrics.attempts.inc({ provider, model }, record.attempts);
+    // Those of the process itself are refused before they come here.
+    if (record.errorCode === "overloaded") metrics.overloadRefusals.inc({ reason: "provider" });
     if (record.fallback) metrics.fallbacks.inc({ provider, model });
     if (record.receipt) metrics.costUsd.inc({ provider, model }, usdNumber(record.receipt.cost));
     if (usage) {
@@ -44,7 +47,7 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
       operation: record.operation,
       requested_model: record.requestedModel,
       provider,
-      model,
+      model: id,
       simulated: record.served?.simulated,
       outcome: record.outcome,
       status: record.status,
@@ -56,7 +59,10 @@ export function createRecorder(logger: Logger, metrics: Metrics): (record: Compl
       usage: record.usageSource,
       cost_usd: record.receipt && formatUsd(record.receipt.cost),
       attempts: record.attempts,
+      // One that went well is told by the rest of the line.
+      attempt_log: record.history?.some(({ fault }) => fault !== undefined) ? record.history : undefined,
       fallback: record.fallback,
+      rescue: record.rescue,
       route: record.routeReason,
       first_token_ms: record.timeToFirstTokenMs,
       duration_ms: Math.round(record.durationMs),

@@ -3,42 +3,84 @@ import type { AnswerHead, CompletionSink } from "../completion/run-completion.ts
 import type { BrikkError } from "../errors.ts";
 import { SSE_DONE } from "../lib/sse-events.ts";
 
-/** The caller's end of a streamed answer: server-sent events on the raw response, which is taken from fastify at the commit point. */
+/**
+ * The caller's end of a streamed answer: server-sent events on the raw response, which is taken from fastify at the commit point.
+ * While nothing comes, a comment is sent now and then, before proxies on the way take the connection for dead; the first one
+ * takes the status line with it, which then cannot say any more who serves.
+ */
 export function createStreamReply(
   reply: FastifyReply,
-  requestId: string,
-  headersOf: (head: AnswerHead) => Record<string, string>,
-): CompletionSink {
+  options: {
+    readonly requestId: string;
+    readonly keepAliveMs: number;
+    /** Ends the request: nobody waits for its reader any more. */
+    readonly signal: AbortSignal;
+    /** Without a head nobody has begun to answer. */
+    readonly headersOf: (head: AnswerHead | undefined) => Record<string, string>;
+  },
+): CompletionSink & { close(): void } {
   const { raw } = reply;
+  const { signal } = options;
+  let started = false;
+  let quiet = true;
+  let beat: NodeJS.Timeout | undefined;
+
+  const start = (head: AnswerHead | undefined): void => {
+    if (started) return;
+    started = true;
+    reply.hijack();
+    raw.writeHead(200, {
+      ...(reply.getHeaders() as Record<string, string>),
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache, no-transform",
+      // Tells nginx and its kin to pass each event on at once.
+      "x-accel-buffering": "no",
+      ...options.headersOf(head),
+    });
+  };
+
   return {
-    start(head) {
-      reply.hijack();
-      raw.writeHead(200, {
-        ...(reply.getHeaders() as Record<string, string>),
-        "content-type": "text/event-stream; charset=utf-8",
-        "cache-control": "no-cache, no-transform",
-        // Tells nginx and its kin to pass each event on at once.
-        "x-accel-buffering": "no",
-        ...headersOf(head),
-      });
+    opened() {
+      // Twice in the time, so that no silence is longer than that.
+      beat = setInterval(() => {
+        // Who has not taken what there is needs no comments on top.
+        if (quiet && !raw.destroyed && !raw.writableEnded && !raw.writableNeedDrain) {
+          start(undefined);
+          raw.write(KEEP_ALIVE);
+        }
+        quiet = true;
+      }, options.keepAliveMs / 2);
     },
+    get started() {
+      return started;
+    },
+    start,
+    hold() {
+      if (!started) clearInterval(beat);
+    },
+    close: () => clearInterval(beat),
     write(bytes) {
-      if (raw.write(bytes) || raw.destroyed) return undefined;
+      quiet = false;
+      if (raw.write(bytes) || raw.destroyed || signal.aborted) return undefined;
       return new Promise((resolve) => {
         const go = (): void => {
           raw.off("drain", go);
           raw.off("close", go);
+          signal.removeEventListener("abort", go);
           resolve();
         };
         raw.on("drain", go);
         raw.on("close", go);
+        signal.addEventListener("abort", go);
       });
     },
     end() {
       raw.end(SSE_DONE);
     },
     fail(error: BrikkError) {
-      raw.end(`event: error\ndata: ${JSON.stringify(error.body(requestId))}\n\n`);
+      if (!raw.writableEnded) raw.end(`event: error\ndata: ${JSON.stringify(error.body(options.requestId))}\n\n`);
     },
   };
 }
+
+const KEEP_ALIVE = Buffer.from(": keep-alive\n\n");

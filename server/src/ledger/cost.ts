@@ -52,7 +52,8 @@ export function worstCaseCost(bound: UsageBound, rates: Rates): NanoUsd {
   return withFee(worst, rates);
 }
 
-function bandOf(inputTokenCount: number, rates: Rates): KindRates {
+/** What each kind of token costs in a request with so many input tokens of whatever kind. */
+export function bandOf(inputTokenCount: number, rates: Rates): KindRates {
   let band: KindRates = rates;
   let step = -1;
   for (const tier of rates.tiers ?? []) {

@@ -95,6 +95,8 @@ export interface Settlement {
   readonly attempts: number;
   readonly fallback: boolean;
   readonly timeToFirstTokenMs: number | undefined;
+  /** How a stream that broke was taken up by another candidate. */
+  readonly rescue?: "continue" | "restart" | undefined;
 }
 
 export type Outcome = "completed" | "truncated" | "cancelled" | "failed" | "refused";

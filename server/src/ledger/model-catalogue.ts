@@ -54,8 +54,21 @@ export interface ModelCatalogue {
 export interface ModelCatalogueOptions {
   /** The operator's; each wins over ours, and ours over the price package. */
   readonly overrides: readonly PriceOverride[];
+  /** What the operator knows of models, whoever prices them; a model without a price stays without one. */
+  readonly traits?: readonly ModelTraits[];
   /** Wall clock in milliseconds: some prices begin on a date or hold for hours of the day. */
   readonly now: () => number;
+}
+
+/** Of exactly this provider and model name (case aside). */
+export interface ModelTraits {
+  readonly provider: string;
+  readonly model: string;
+  readonly contextTokens: number | undefined;
+  readonly maxOutputTokens: number | undefined;
+  readonly acceptsImages: boolean | undefined;
+  readonly reasons: boolean | undefined;
+  readonly qualityTier: number | undefined;
 }
 
 /** Must name the version in package.json: ledger rows are explained by it. A test compares them. */
@@ -76,7 +89,7 @@ const LONGEST_NAME = 200;
  * set 0 on purpose); or when a kind that usage reports do not tell apart (pictures, video) costs more than the text rate.
  * @throws RangeError naming the override that is not a valid price.
  */
-export function buildModelCatalogue({ overrides, now }: ModelCatalogueOptions): ModelCatalogue {
+export function buildModelCatalogue({ overrides, traits = [], now }: ModelCatalogueOptions): ModelCatalogue {
   const overridden = new Map<string, CatalogueModel>();
   for (const [origin, prices] of [
     ["brikk", PRICE_OVERRIDES],
@@ -85,6 +98,8 @@ export function buildModelCatalogue({ overrides, now }: ModelCatalogueOptions): 
     for (const price of prices)
       overridden.set(keyOf(price.provider, price.model), modelOfOverride(price, origin, now()));
   }
+
+  const traitsByKey = new Map(traits.map((entry) => [keyOf(entry.provider, entry.model), entry]));
 
   const found = new Map<string, CatalogueModel | undefined>();
   const listed = new Map<string, readonly CatalogueModel[]>();
@@ -102,9 +117,15 @@ export function buildModelCatalogue({ overrides, now }: ModelCatalogueOptions): 
   }
 
   function resolve(provider: string, model: string, time: number): CatalogueModel | undefined {
-    const override = overridden.get(keyOf(provider, model));
-    if (override) return override.id === model ? override : { ...override, id: model };
-    return modelOfPackage(provider, model, time);
+    const key = keyOf(provider, model);
+    const override = overridden.get(key);
+    const priced = override
+      ? override.id === model
+        ? override
+        : { ...override, id: model }
+      : modelOfPackage(provider, model, time);
+    const known = traitsByKey.get(key);
+    return priced && known ? withTraits(priced, known) : priced;
   }
 
   function find(provider: string, model: string): CatalogueModel | undefined {
@@ -124,11 +145,14 @@ export function buildModelCatalogue({ overrides, now }: ModelCatalogueOptions): 
     const known = listed.get(provider);
     if (known) return known;
     const models = new Map<string, CatalogueModel>();
-    for (const name of namesOfPackage(provider)) {
+    const ours = [...overridden.values(), ...traits.map(({ model: id, ...rest }) => ({ ...rest, id }))];
+    for (const name of [
+      ...namesOfPackage(provider),
+      ...ours.filter((model) => model.provider === provider).map(({ id }) => id),
+    ]) {
       const model = resolve(provider, name, time);
       if (model) models.set(name, model);
     }
-    for (const model of overridden.values()) if (model.provider === provider) models.set(model.id, model);
     if (models.size === 0) return [];
     const sorted = [...models.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
     listed.set(provider, sorted);
@@ -181,6 +205,15 @@ function modelOfOverride(override: PriceOverride, origin: string, time: number):
     qualityTier: override.qualityTier ?? described.qualityTier,
   };
 }
+
+const withTraits = (model: CatalogueModel, traits: ModelTraits): CatalogueModel => ({
+  ...model,
+  contextTokens: traits.contextTokens ?? model.contextTokens,
+  maxOutputTokens: model.kind === "embedding" ? undefined : (traits.maxOutputTokens ?? model.maxOutputTokens),
+  acceptsImages: traits.acceptsImages ?? model.acceptsImages,
+  reasons: traits.reasons ?? model.reasons,
+  qualityTier: traits.qualityTier ?? model.qualityTier,
+});
 
 type OverridePriceField = Extract<keyof PriceOverride, `${string}UsdPerMillion`>;
 

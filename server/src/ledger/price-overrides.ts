@@ -434,4 +434,48 @@ export const MODEL_FAMILIES: readonly ModelFamily[] = [
     qualityTier: 1,
   },
   { provider: "voyageai", names: /^voyage/, kind: "embedding" },
+  // console.groq.com/docs/models, read 2026-11-25; the vendor documents no tokens of a picture.
+  {
+    provider: "groq",
+    names: /^openai\/gpt-oss/,
+    contextTokens: 131_072,
+    maxOutputTokens: 65_536,
+    acceptsImages: false,
+    reasons: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "groq",
+    names: /^llama-3\.3-70b-versatile/,
+    contextTokens: 131_072,
+    maxOutputTokens: 32_768,
+    acceptsImages: false,
+    qualityTier: 2,
+  },
+  {
+    provider: "groq",
+    names: /^llama-3\.1-8b-instant/,
+    contextTokens: 131_072,
+    maxOutputTokens: 131_072,
+    acceptsImages: false,
+    qualityTier: 1,
+  },
+  // api-docs.deepseek.com/quick_start/pricing, read 2026-11-25: both think unless they are told not to.
+  {
+    provider: "deepseek",
+    names: /^deepseek-(v4-)?flash/,
+    contextTokens: 1_000_000,
+    maxOutputTokens: 393_216,
+    reasons: true,
+    qualityTier: 2,
+  },
+  {
+    provider: "deepseek",
+    names: /^deepseek-v4-pro/,
+    contextTokens: 1_000_000,
+    maxOutputTokens: 393_216,
+    acceptsImages: false,
+    reasons: true,
+    qualityTier: 3,
+  },
 ];

@@ -46,6 +46,7 @@ export const EVENT_COLUMNS = [
   "clamped_max_tokens",
   "reserved_nano_usd",
   "earlier_cost_nano_usd",
+  "rescue",
 ] as const satisfies readonly (keyof UsageEventsTable)[];
 
 export const positionOf = (row: Pick<UsageEventRow, "occurred_at_ms" | "event_id">): EventPosition => ({

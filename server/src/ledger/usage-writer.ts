@@ -254,5 +254,6 @@ function columnsOf({
     held?.maxOutputTokens ?? null,
     held?.amount ?? 0n,
     earlierCost,
+    result.rescue ?? null,
   ];
 }

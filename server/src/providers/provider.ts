@@ -13,10 +13,44 @@ export interface Provider {
   /** Serves /agents and the router. */
   readonly defaultModel: string;
   readonly baseUrl: string;
-  /** With a limit, no answer may be longer, whatever the document says. */
-  prepare(operation: Operation, document: JsonDocument, model: string, maxOutputTokens?: number): UpstreamRequest;
-  /** Reads an answer whose status is not 200; survives any body. */
+  /** How an answer that was begun elsewhere is continued here: the beginning as the answer's prefix, or in words. */
+  readonly continuation: "prefix" | "instruct";
+  /**
+   * The request in this provider's form: what it calls otherwise is renamed, what changes nothing in the answer and would be
+   * refused is taken out, and all else stays. With a limit, no answer may be longer, whatever the document says.
+   */
+  prepare(operation: Operation, document: JsonDocument, model: TargetModel, maxOutputTokens?: number): UpstreamRequest;
+  /**
+   * Why this wire form cannot carry the request, such as "Mistral has no logit_bias"; undefined when it can. Only what would
+   * change the answer counts. Such a request is for other candidates; asked all the same, the vendor will say so itself.
+   */
+  unfit(operation: Operation, document: JsonDocument): string | undefined;
+  /** A request that costs nothing and shows whether the provider answers and takes our credentials: the list of models. */
+  probe(): UpstreamRequest;
+  /** Reads an answer whose status is not 200, or that holds an error in an answer's place all the same; survives any body. */
   readFault(status: number, headers: ResponseHeaders, body: Buffer): ProviderError;
+  /** What is left of the account's rate limits, by the headers of any answer; undefined when they do not say. */
+  readHeadroom(headers: ResponseHeaders): RateLimitHeadroom | undefined;
+}
+
+/** What an adapter must know of the model that is asked. */
+export interface TargetModel {
+  /** The vendor's name for it. */
+  readonly id: string;
+  /** It thinks before it speaks. */
+  readonly reasons: boolean;
+}
+
+export interface RateLimitHeadroom {
+  readonly requests?: Headroom;
+  readonly tokens?: Headroom;
+}
+
+export interface Headroom {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Until the limit is whole again; absent when the vendor does not say. */
+  readonly resetMs?: number;
 }
 
 export type Operation = "chat" | "embeddings";
@@ -31,7 +65,16 @@ export type ProviderFault =
   | "overloaded"
   /** The caller's own mistake: status and message are passed on, nobody else is asked. */
   | "refused"
-  | "timeout"
+  /** The vendor does not have the model (any more, or for this account): another candidate may serve; the only one's words are passed on. */
+  | "model-missing"
+  /** No connection came about in time. */
+  | "connect-timeout"
+  /** A stream said nothing for too long before its first output; heartbeats are not output. */
+  | "first-token-timeout"
+  /** A stream said nothing for too long after it had begun. */
+  | "idle-timeout"
+  /** An answer that does not stream was not whole in time. */
+  | "attempt-timeout"
   | "unreachable"
   /** The stream ended before the answer did. */
   | "stream-broken"
@@ -67,8 +110,13 @@ export class ProviderError extends Error {
     this.info = info;
   }
 
-  /** Whether the next candidate may be asked: everything but the caller's own mistake. */
+  /** The caller's own mistake: no other candidate is asked. */
   get isCallers(): boolean {
     return this.fault === "refused";
+  }
+
+  /** The provider is well all the same: it has read the request and said why it does not serve it. */
+  get isAnswer(): boolean {
+    return this.fault === "refused" || this.fault === "model-missing";
   }
 }

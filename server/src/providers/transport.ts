@@ -6,6 +6,8 @@ import { ProviderError, type ResponseHeaders } from "./provider.ts";
  * on as it arrives and the socket is paused when the reader falls behind, so that a slow caller costs bounded memory.
  */
 export interface UpstreamRequest {
+  /** POST when absent. */
+  readonly method?: "GET" | "POST";
   /** Path and query on the provider's origin. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -15,7 +17,7 @@ export interface UpstreamRequest {
 export interface UpstreamResponse {
   readonly status: number;
   readonly headers: ResponseHeaders;
-  /** Chunks as they come. Throws ProviderError (`stream-broken`, `timeout`) when the body does not end well. */
+  /** Chunks as they come. Throws ProviderError (`stream-broken`), or the signal's reason, when the body does not end well. */
   readonly body: AsyncIterable<Buffer>;
 }
 
@@ -23,15 +25,13 @@ export interface TransportOptions {
   readonly provider: string;
   readonly origin: string;
   readonly connectTimeoutMs: number;
-  /** Silence between two pieces of a body. */
-  readonly idleTimeoutMs: number;
-  /** Silence before the status line. */
-  readonly headersTimeoutMs: number;
   readonly maxConnections: number;
 }
 
 export interface Transport {
   send(request: UpstreamRequest, signal: AbortSignal): Promise<UpstreamResponse>;
+  /** Takes nothing new, finishes what is in hand, then closes the connections. */
+  drain(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -40,8 +40,9 @@ export function createTransport(options: TransportOptions): Transport {
     connections: options.maxConnections,
     allowH2: false,
     connect: { timeout: options.connectTimeoutMs },
-    headersTimeout: options.headersTimeoutMs,
-    bodyTimeout: options.idleTimeoutMs,
+    // Silence is timed where it is known what counts as a word (completion/attempt-timer.ts), and ends the exchange by its signal.
+    headersTimeout: 0,
+    bodyTimeout: 0,
     keepAliveTimeout: 30_000,
   });
   return {
@@ -52,15 +53,19 @@ export function createTransport(options: TransportOptions): Transport {
         signal.addEventListener("abort", exchange.stop);
         pool.dispatch(
           {
-            method: "POST",
+            method: request.method ?? "POST",
             path: request.path,
-            headers: { ...request.headers, "content-length": String(request.body.length) },
-            body: request.body,
+            headers:
+              request.method === "GET"
+                ? request.headers
+                : { ...request.headers, "content-length": String(request.body.length) },
+            body: request.method === "GET" ? null : request.body,
           },
           exchange,
         );
       });
     },
+    drain: () => pool.close(),
     close: () => pool.destroy(),
   };
 }
@@ -192,11 +197,7 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
     const info = { provider: this.#provider, cause: error };
     switch (code) {
       case "UND_ERR_CONNECT_TIMEOUT":
-        return new ProviderError("timeout", "No connection to the provider came about in time.", info);
-      case "UND_ERR_HEADERS_TIMEOUT":
-        return new ProviderError("timeout", "The provider did not begin to answer in time.", info);
-      case "UND_ERR_BODY_TIMEOUT":
-        return new ProviderError("timeout", "The provider fell silent in the middle of its answer.", info);
+        return new ProviderError("connect-timeout", "No connection to the provider came about in time.", info);
       default:
         return this.#answered
           ? new ProviderError(

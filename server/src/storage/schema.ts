@@ -22,6 +22,12 @@ export interface ApiKeysTable {
   /** Null: not limited. */
   tokens_per_min: NullableInteger;
   max_concurrent_requests: NullableInteger;
+  /** Null: streams that break end as what they are. */
+  rescue: ColumnType<
+    "continue" | "restart" | null,
+    "continue" | "restart" | null | undefined,
+    "continue" | "restart" | null
+  >;
   expires_at_ms: NullableInteger;
   created_at_ms: Integer;
   revoked_at_ms: NullableInteger;
@@ -80,6 +86,8 @@ export interface UsageEventsTable {
   reserved_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
   /** The part of the cost that is for attempts before the one that the row is about, which their providers may bill. */
   earlier_cost_nano_usd: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** `continue` or `restart`: how a stream that broke was taken up by another candidate; the row is about the one that took over. */
+  rescue: NullableText;
 }
 
 /** Sums of usage events by hour (UTC). Provider and model are '' where a request reached none. */

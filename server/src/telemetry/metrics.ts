@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { createBoundedLabel } from "./bounded-label.ts";
 
 /**
  * Prometheus metrics in base units. Labels are bounded: providers, catalogue models, route templates, outcomes; never a key,
@@ -6,6 +7,8 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
  */
 export interface Metrics {
   readonly registry: Registry;
+  /** The `model` label for a model's name: callers may name dated and fine-tuned ones, in capitals or not. */
+  readonly modelLabel: (model: string) => string;
   readonly httpRequests: Counter<"method" | "route" | "status">;
   readonly requests: Counter<"operation" | "provider" | "model" | "outcome" | "stream">;
   readonly duration: Histogram<"operation" | "provider" | "stream">;
@@ -23,8 +26,20 @@ export interface Metrics {
   readonly budgetWebhookAttempts: Counter<"outcome">;
   readonly rateLimited: Counter<"rule">;
   readonly rateLimitsDegraded: Gauge;
+  readonly circuitBreakerState: Gauge<"provider" | "model">;
+  readonly circuitBreakerTransitions: Counter<"provider" | "model" | "to">;
+  readonly providerFaults: Counter<"provider" | "model" | "fault">;
+  readonly retries: Counter<"provider">;
+  readonly hedges: Counter<"provider" | "model" | "outcome">;
+  readonly rescues: Counter<"mode" | "outcome">;
+  readonly providerInFlight: Gauge<"provider">;
+  readonly providerQueued: Gauge<"provider">;
+  readonly overloadRefusals: Counter<"reason">;
+  readonly providerCooldowns: Counter<"provider" | "model">;
+  readonly activeProbes: Counter<"provider" | "outcome">;
 }
 
+const MOST_MODEL_LABELS = 200;
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160];
 
 export function createMetrics(): Metrics {
@@ -32,6 +47,7 @@ export function createMetrics(): Metrics {
   const registers = [registry];
   const metrics: Metrics = {
     registry,
+    modelLabel: createBoundedLabel(MOST_MODEL_LABELS),
     httpRequests: new Counter({
       name: "brikk_http_requests_total",
       help: "HTTP requests answered, by route template.",
@@ -125,6 +141,72 @@ export function createMetrics(): Metrics {
     rateLimitsDegraded: new Gauge({
       name: "brikk_rate_limits_degraded",
       help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
+      registers,
+    }),
+    circuitBreakerState: new Gauge({
+      name: "brikk_circuit_breaker_state",
+      help: "0 closed, 1 half-open (probes are let through), 2 open (it is not asked).",
+      labelNames: ["provider", "model"],
+      registers,
+    }),
+    circuitBreakerTransitions: new Counter({
+      name: "brikk_circuit_breaker_transitions_total",
+      help: "Changes of a circuit breaker, by the state it came to: closed, half-open, open.",
+      labelNames: ["provider", "model", "to"],
+      registers,
+    }),
+    providerFaults: new Counter({
+      name: "brikk_provider_faults_total",
+      help: "Attempts that failed, by what was wrong.",
+      labelNames: ["provider", "model", "fault"],
+      registers,
+    }),
+    retries: new Counter({
+      name: "brikk_retries_total",
+      help: "Attempts at a provider that the same request had asked before.",
+      labelNames: ["provider"],
+      registers,
+    }),
+    hedges: new Counter({
+      name: "brikk_hedges_total",
+      help: "Second candidates of slow requests: won (it served), lost (the first did), skipped (it would have cost too much).",
+      labelNames: ["provider", "model", "outcome"],
+      registers,
+    }),
+    rescues: new Counter({
+      name: "brikk_rescues_total",
+      help: "Streams that broke off and were gone on with elsewhere, by mode and by what became of them.",
+      labelNames: ["mode", "outcome"],
+      registers,
+    }),
+    providerInFlight: new Gauge({
+      name: "brikk_provider_in_flight",
+      help: "Attempts in flight at a provider.",
+      labelNames: ["provider"],
+      registers,
+    }),
+    providerQueued: new Gauge({
+      name: "brikk_provider_queued",
+      help: "Attempts that wait for a place at a provider.",
+      labelNames: ["provider"],
+      registers,
+    }),
+    overloadRefusals: new Counter({
+      name: "brikk_overload_refusals_total",
+      help: "Requests refused for load: process (too many in flight), provider (its queue is full), event_loop (it lags).",
+      labelNames: ["reason"],
+      registers,
+    }),
+    providerCooldowns: new Counter({
+      name: "brikk_provider_cooldowns_total",
+      help: "Times a provider asked to be left alone for a while.",
+      labelNames: ["provider", "model"],
+      registers,
+    }),
+    activeProbes: new Counter({
+      name: "brikk_active_probes_total",
+      help: "Probes of idle providers that cost nothing: ok, failed.",
+      labelNames: ["provider", "outcome"],
       registers,
     }),
   };

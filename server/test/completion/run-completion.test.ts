@@ -12,6 +12,7 @@ import { parseJsonDocument } from "../../src/lib/json-document.ts";
 import { createOpenAiCompatible } from "../../src/providers/openai-compatible/openai-compatible.ts";
 import { createTransport } from "../../src/providers/transport.ts";
 import { type Database, StorageUnavailable } from "../../src/storage/database.ts";
+import { callServices, connectedTo } from "./call-services.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import {
   assertSound,
@@ -26,6 +27,8 @@ import {
 import { scratchDatabase } from "../storage/scratch.ts";
 
 const unused = (): never => assert.fail("Nothing is to be streamed.");
+
+const UNRANKED = { reason: "test", reasons: [], excluded: [], policy: undefined };
 
 /** The completion path over a database and a provider that keeps what it is asked and is always overloaded, unless it has answers. */
 async function completionPath(t: TestContext, database: Database, answers: readonly object[] = []) {
@@ -42,8 +45,6 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     provider: "openai",
     origin,
     connectTimeoutMs: 1_000,
-    idleTimeoutMs: 1_000,
-    headersTimeoutMs: 1_000,
     maxConnections: 1,
   });
   const provider = createOpenAiCompatible({
@@ -53,8 +54,8 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     defaultModel: "m",
     simulated: true,
   });
-  const candidate: Candidate = { connected: { provider, transport }, model: priced(1n) };
   const clock = createTestClock();
+  const candidate: Candidate = { connected: connectedTo(provider, transport), model: priced(1n) };
   const ledger = await openTestLedger(t, database, { clock });
   const tokenCounter = createTokenCounter();
   t.after(async () => {
@@ -65,7 +66,7 @@ async function completionPath(t: TestContext, database: Database, answers: reado
   const services: CompletionServices = {
     ledger,
     tokenCounter,
-    timeouts: { wholeMs: 1_000, firstTokenMs: 1_000 },
+    ...callServices(clock),
     clock,
     record: () => undefined,
   };
@@ -77,8 +78,17 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     requestId: "r",
     traceId: "t",
     request: readCompletionRequest("chat", document),
-    chooseRoute: () => ({ candidates: [candidate], reason: "test" }),
-    sink: { start: unused, write: unused, end: unused, fail: unused },
+    chooseRoute: () => ({ candidates: [candidate], ...UNRANKED }),
+    sink: {
+      opened: () => undefined,
+      started: false,
+      start: unused,
+      hold: () => undefined,
+      write: unused,
+      end: unused,
+      fail: unused,
+    },
+    rescue: undefined,
     signal: new AbortController().signal,
     ...more,
   });
@@ -94,7 +104,7 @@ test("a caller who left before anybody was asked pays nothing, and nothing stays
   // It waits for its first lease.
   leaving.abort(new BrikkError("client_closed_request", "The caller left."));
   const { report } = await answered;
-  assert.deepEqual([report.attempts, report.receipt.cost, asked], [0, 0n, []]);
+  assert.deepEqual([report!.attempts, report!.receipt.cost, asked], [0, 0n, []]);
   const [row] = await database.all({
     sql: "select outcome, attempts, usage_source, cost_nano_usd, fresh_input_tokens from usage_events",
     params: [],
@@ -145,7 +155,7 @@ test("a shortened answer is asked of no candidate at more than it can write", as
   })) as [Candidate, Candidate];
   const document = parseJsonDocument(Buffer.from('{"model":"m","messages":[{"role":"user","content":"Hi"}]}'));
   const request = readCompletionRequest("chat", document);
-  const chooseRoute = () => ({ candidates: [longer, shorter] as const, reason: "test" });
+  const chooseRoute = () => ({ candidates: [longer, shorter] as const, ...UNRANKED });
   await assert.rejects(
     runCompletion(services, call({ key: newKey(1_000n), request, chooseRoute })),
     coded("provider_error"),
@@ -165,10 +175,10 @@ test("an answer that was of no use is paid for beside the one of whoever served 
   const { database } = await scratchDatabase(t);
   const { services, call, candidate, asked } = await completionPath(t, database, [USELESS, WHOLE]);
   const dearer: Candidate = { ...candidate, model: priced(3n) };
-  const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], reason: "test" }) });
+  const request = call({ chooseRoute: () => ({ candidates: [dearer, candidate], ...UNRANKED }) });
   const { report } = await runCompletion(services, request);
   assert.equal(asked.length, 2);
-  assert.deepEqual([report.receipt.cost, report.fallback], [3n * 150n + 140n, true]);
+  assert.deepEqual([report!.receipt.cost, report!.fallback], [3n * 150n + 140n, true]);
   const [row] = await database.all({
     sql: "select outcome, attempts, fresh_input_tokens, cost_nano_usd, earlier_cost_nano_usd from usage_events",
     params: [],
@@ -190,7 +200,7 @@ test("where the budget does not pay for a second answer nobody else is asked, an
   const once = 200n;
   const request = call({
     key: newKey(once),
-    chooseRoute: () => ({ candidates: [candidate, candidate, { ...candidate }], reason: "test" }),
+    chooseRoute: () => ({ candidates: [candidate, candidate, { ...candidate }], ...UNRANKED }),
   });
   await assert.rejects(runCompletion(services, request), coded("provider_error"));
   assert.equal(asked.length, 1);
@@ -204,7 +214,7 @@ test("a caller who leaves between two attempts pays for the first one once, and 
   const { services, call, candidate, asked } = await completionPath(t, database, [{ choices: [] }, WHOLE]);
   const leaving = new AbortController();
   const request = call({
-    chooseRoute: () => ({ candidates: [candidate, { ...candidate }], reason: "test" }),
+    chooseRoute: () => ({ candidates: [candidate, { ...candidate }], ...UNRANKED }),
     signal: leaving.signal,
   });
   const { tokenCounter } = services;
@@ -217,7 +227,7 @@ test("a caller who leaves between two attempts pays for the first one once, and 
     },
   };
   const { report } = await runCompletion({ ...services, tokenCounter: counting }, request);
-  assert.deepEqual([asked.length, report.attempts], [1, 1]);
+  assert.deepEqual([asked.length, report!.attempts], [1, 1]);
   const [row] = await database.all({
     sql: "select outcome, usage_source, cost_nano_usd, fresh_input_tokens, earlier_cost_nano_usd from usage_events",
     params: [],

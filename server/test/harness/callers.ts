@@ -70,7 +70,8 @@ export async function ask(agent: Agent, url: string, secret: string, question: Q
     };
   const requestId = String(headers["x-request-id"]);
   if (!stream) return { kind: "whole", requestId, stream, cost: costIn(model, JSON.parse(text)) };
-  const events = text.split("\n\n").filter(Boolean);
+  // Comments keep a connection alive and say nothing.
+  const events = text.split("\n\n").filter((event) => event !== "" && !event.startsWith(":"));
   const last = events.pop();
   const fault = last?.startsWith("event: error\ndata: ") ? last.slice("event: error\ndata: ".length) : undefined;
   if (fault !== undefined) return { kind: "cut", code: (JSON.parse(fault) as { error: Refusal }).error.code };

@@ -14,6 +14,8 @@ export interface GatewayProcess {
   readonly ended: Promise<NodeJS.Signals | number | null>;
   /** What it wrote to its standard output and standard error, its log included. */
   said(): string;
+  /** Sends the signal to a process that goes on. */
+  signal(signal: NodeJS.Signals): void;
   /** Sends the signal; resolves when the process has ended. */
   kill(signal: NodeJS.Signals): Promise<NodeJS.Signals | number | null>;
 }
@@ -71,6 +73,7 @@ export async function startGatewayProcess(t: TestContext, options: GatewayProces
     url,
     ended,
     said: () => said,
+    signal: (signal) => void child.kill(signal),
     kill: (signal) => {
       child.kill(signal);
       return ended;

@@ -5,7 +5,7 @@ import type { DestinationStream } from "pino";
 import { type Simulator, type SimulatorOptions, startSimulator } from "@brikk/simulator";
 import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
-import { loadConfig } from "../../src/config.ts";
+import { loadConfig, type PolicyConfig } from "../../src/config.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import type { DialectName, Row } from "../../src/storage/database.ts";
@@ -32,6 +32,8 @@ export interface HarnessOptions {
   readonly database?: DialectName;
   /** Settings on top of: a free port, the simulator as both vendors, quiet logs, a generous rate limit. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** The operator's policies, as the config file would give them. */
+  readonly policies?: readonly PolicyConfig[];
   readonly simulator?: SimulatorOptions;
   /** Serves in the simulator's place, per vendor: a base URL of the test's own server. */
   readonly providers?: Readonly<Record<string, string>>;
@@ -43,7 +45,7 @@ export interface HarnessOptions {
 export async function startGateway(options: HarnessOptions = {}): Promise<GatewayUnderTest> {
   const folder = mkdtempSync(join(tmpdir(), "brikk-test-"));
   const postgres = options.database === "postgres" ? await createPostgresDatabase() : undefined;
-  const config = loadConfig({
+  const settings = loadConfig({
     PORT: "0",
     DATABASE_URL: postgres?.url ?? `sqlite:${join(folder, "brikk.db")}`,
     LOG_LEVEL: "silent",
@@ -53,6 +55,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     BRIKK_DEFAULT_HARD_CAP_USD: "1000",
     ...options.environment,
   });
+  const config = { ...settings, policies: options.policies ?? settings.policies };
   const simulator = await startSimulator({ firstTokenMs: 0, tokensPerSecond: 0, ...options.simulator });
   const database = await openDatabase({ url: config.databaseUrl });
   const clock = options.clock ?? systemClock;
@@ -66,6 +69,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     }),
     database,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
+    fireDrill: simulator.faults,
     clock,
   });
   const app = await buildApp(gateway);

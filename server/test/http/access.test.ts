@@ -9,24 +9,37 @@ import { startGateway } from "../harness/gateway-under-test.ts";
 interface Route {
   readonly method: string;
   readonly path: string;
+  /** For who has the admin token. */
+  readonly admin: boolean;
 }
 
 /** Every route the app registers, noted as it does so: what is added later is in this list without anybody's doing. */
 const routes: Route[] = [];
 const noteRoutes = (message: unknown): void => {
   const { fastify } = message as { fastify: FastifyInstance };
-  fastify.addHook("onRoute", ({ method, url }: RouteOptions) => {
-    for (const one of [method].flat()) routes.push({ method: one, path: url });
+  fastify.addHook("onRoute", ({ method, url, config }: RouteOptions) => {
+    for (const one of [method].flat()) routes.push({ method: one, path: url, admin: config?.admin === true });
   });
 };
 subscribe("fastify.initialization", noteRoutes);
-const strict = await startGateway({ environment: { BRIKK_REQUIRE_AUTH: "true" } });
+const ADMIN_TOKEN = "an-admin-token-of-this-test";
+const strict = await startGateway({
+  environment: { BRIKK_REQUIRE_AUTH: "true", BRIKK_ADMIN_TOKEN: ADMIN_TOKEN },
+});
 unsubscribe("fastify.initialization", noteRoutes);
 after(() => strict.close());
 
 /** What is served to callers without a key. A route that is to be open must be written down here. */
-const OPEN = [/^\/$/, /^\/health(\/live|\/ready|\/providers)?$/, /^\/metrics$/, /^\/openapi\.json$/, /^\/docs(\/|$)/];
+const OPEN = [
+  /^\/$/,
+  /^\/health(\/live|\/ready|\/providers|\/circuit-breakers)?$/,
+  /^\/metrics$/,
+  /^\/openapi\.json$/,
+  /^\/docs(\/|$)/,
+];
 const isOpen = ({ path }: Route): boolean => OPEN.some((pattern) => pattern.test(path));
+/** Behind a caller's key: all but the open ones and those for administrators. */
+const isCallers = (route: Route): boolean => !isOpen(route) && !route.admin;
 
 /** A body with which each route that takes one does its work. */
 const BODIES: Readonly<Record<string, unknown>> = {
@@ -55,8 +68,38 @@ test("the list of routes is the app's, not a list of the test's own", () => {
   assert.ok(routes.length > 20, `${routes.length} routes`);
 });
 
+test("no admin route answers without the admin token, for a caller's key neither, and no other route for the admin token", async () => {
+  const { secret } = await strict.createKey();
+  const adminRoutes = routes.filter(({ admin }) => admin);
+  assert.ok(adminRoutes.length >= 5);
+  assert.deepEqual(
+    routes.filter(({ path }) => path.startsWith("/admin")),
+    adminRoutes,
+    "every path under /admin is marked as one for administrators, and no other",
+  );
+  for (const route of adminRoutes) {
+    const name = `${route.method} ${route.path}`;
+    for (const headers of [{}, { "x-brikk-api-key": secret }, { "x-brikk-api-key": ADMIN_TOKEN }]) {
+      const response = await call(route, headers);
+      assert.equal(response.status, 401, name);
+      assert.equal(response.headers.get("www-authenticate"), "Bearer");
+      assert.equal(response.headers.get("x-ratelimit-limit"), null, `${name} counts against nobody's limit`);
+      const text = await response.text();
+      if (route.method !== "HEAD") assert.match(text, /"code":"admin_token_invalid"/, name);
+    }
+    const entered = await call(route, { authorization: `Bearer ${ADMIN_TOKEN}` });
+    assert.notEqual(entered.status, 401, name);
+    await entered.arrayBuffer();
+  }
+  for (const route of routes.filter(isCallers)) {
+    const response = await call(route, { authorization: `Bearer ${ADMIN_TOKEN}` });
+    assert.equal(response.status, 401, `${route.method} ${route.path}`);
+  }
+  strict.simulator.faults.clear();
+});
+
 test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a caller without a key", async () => {
-  for (const route of routes.filter((one) => !isOpen(one))) {
+  for (const route of routes.filter(isCallers)) {
     const response = await call(route);
     assert.equal(response.status, 401, `${route.method} ${route.path}`);
     assert.equal(response.headers.get("x-should-retry"), "false");
@@ -71,7 +114,7 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a calle
 test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a key that is not one, however it is sent", async () => {
   const { secret } = await strict.createKey();
   const mistyped = `${secret.slice(0, -1)}${secret.endsWith("0") ? "1" : "0"}`;
-  for (const route of routes.filter((one) => !isOpen(one))) {
+  for (const route of routes.filter(isCallers)) {
     for (const headers of [
       { authorization: `Bearer ${mistyped}` },
       { "x-brikk-api-key": mistyped },
@@ -99,7 +142,7 @@ test("every call of a provider has its usage event, whatever the route; and only
   const asked = (): number =>
     Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
   const callers: string[] = [];
-  for (const route of routes) {
+  for (const route of routes.filter(({ admin }) => !admin)) {
     const callsBefore = asked();
     const rowsBefore = (await strict.events()).length;
     const response = await call(route, { authorization: `Bearer ${secret}` });
@@ -132,7 +175,7 @@ test("no way in escapes the budget: with a hard cap of 0 no provider is asked, w
   const asked = (): number =>
     Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
   const before = asked();
-  for (const route of routes.filter((one) => !isOpen(one))) {
+  for (const route of routes.filter(isCallers)) {
     const response = await call(route, { authorization: `Bearer ${secret}` });
     const name = `${route.method} ${route.path}`;
     assert.equal(asked(), before, `${name} asks a provider that nothing was reserved for`);
@@ -144,7 +187,7 @@ test("no way in escapes the budget: with a hard cap of 0 no provider is asked, w
 });
 
 test("every route behind the door counts against the key's limit, and the refusal says so in its headers", async () => {
-  for (const route of routes.filter((one) => !isOpen(one))) {
+  for (const route of routes.filter(isCallers)) {
     const { secret } = await strict.createKey({ rateLimitPerMin: 1 });
     const headers = { "x-brikk-api-key": secret };
     const first = await call(route, headers);
@@ -202,7 +245,7 @@ test("a revoked or expired key is refused with its own code on every closed rout
     [secret, "key_revoked"],
     [expired.secret, "key_expired"],
   ] as const) {
-    for (const route of routes.filter((one) => !isOpen(one) && one.method !== "HEAD")) {
+    for (const route of routes.filter((one) => isCallers(one) && one.method !== "HEAD")) {
       const response = await call(route, { authorization: `Bearer ${key}` });
       assert.equal(response.status, 401);
       assert.equal(

@@ -90,7 +90,7 @@ test("a key sees its own usage only", async () => {
 
 test("a request that failed or was refused counts and costs nothing", async () => {
   const { secret } = await brikk.createKey();
-  brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 500 } });
+  brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 401 } });
   for (const model of ["gpt-4o-mini", "no-such-model"]) {
     await fetch(`${brikk.url}/v1/chat/completions`, {
       method: "POST",
@@ -123,6 +123,7 @@ test("/keys/me says what the key is and never a secret", async () => {
     rate_limit_per_min: 7,
     tokens_per_min: 5_000,
     max_concurrent_requests: 3,
+    rescue: null,
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, beforeEach, test } from "node:test";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 const brikk = await startGateway();
+// What one test broke is not to be kept away from in the next.
+beforeEach(() => void brikk.gateway.health.reset());
 after(() => brikk.close());
 const key = await brikk.createKey();
 
@@ -18,7 +20,9 @@ interface AgentAnswer {
   readonly route: {
     readonly reason: string;
     readonly language: string | null;
-    readonly candidates: readonly { provider: string; model: string }[];
+    readonly policy: string | null;
+    readonly candidates: readonly { provider: string; model: string; reason: string }[];
+    readonly excluded: readonly { provider: string; model: string; reason: string }[];
   };
 }
 
@@ -110,7 +114,7 @@ const routes = [
   ["English is detected", { message: "Why is the sky blue on a clear day, and red in the evening?" }, "openai", "en"],
   ["Japanese is detected", { message: "空はなぜ青いのですか？" }, "openai", "ja"],
   ["Arabic is detected", { message: "لماذا السماء زرقاء في النهار؟" }, "openai", "ar"],
-  ["balanced is the same as no hint", { message: SPANISH, hint: "balanced" }, "mistral", "es"],
+  ["a tag in capitals counts as its language", { message: "Hello", language: "ES" }, "mistral", "ES"],
 ] as const;
 
 for (const [name, body, provider, language] of routes) {
@@ -129,8 +133,13 @@ for (const [name, body, provider, language] of routes) {
     ]);
     assert.equal(answer.provider, provider);
     assert.equal(answer.route.language, language);
-    assert.equal(answer.route.reason, `language ${language.split("-")[0]}`);
-    assert.deepEqual(answer.route.candidates[0], { provider, model: answer.model });
+    assert.equal(answer.route.reason, `language ${language.slice(0, 2).toLowerCase()}`);
+    assert.deepEqual(answer.route.candidates[0], {
+      provider,
+      model: answer.model,
+      reason: `preferred for language ${language.slice(0, 2).toLowerCase()}`,
+    });
+    assert.deepEqual([answer.route.policy, answer.route.excluded], [null, []]);
     assert.equal(answer.route.candidates.length, 2, "the other one stands by");
     assert.equal((await lastRow())["route_reason"], answer.route.reason);
   });
@@ -163,6 +172,18 @@ test("route: cheap goes to the cheaper default model and quality to the better, 
   } finally {
     await dear.close();
   }
+});
+
+test("route: balanced goes by a mark of its own, which each candidate's reason shows", async () => {
+  const { route } = await ask("route", { message: SPANISH, hint: "balanced" });
+  assert.match(route.reason, /^balanced over price, quality and first-token time/);
+  for (const { reason } of route.candidates)
+    assert.match(reason, /^mark \d\.\d\d: about 0\.\d+ USD, tier 1, first token/);
+});
+
+test("route: a message too short to tell its language goes to the first configured, and none is claimed", async () => {
+  const { route } = await ask("route", { message: "ok" });
+  assert.deepEqual([route.language, route.reason], [null, "first configured provider"]);
 });
 
 test("route: a policy wins over hint and language; one that is no provider is refused by name", async () => {

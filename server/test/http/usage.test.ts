@@ -80,6 +80,7 @@ test("/usage/me/requests shows a request as soon as its answer is whole, with ex
       time_to_first_token_ms: row?.["time_to_first_token_ms"] === null ? null : Number(row?.["time_to_first_token_ms"]),
       attempts: 1,
       fallback: false,
+      rescue: null,
       route_reason: row?.["route_reason"],
       clamped_max_tokens: null,
     },

@@ -45,6 +45,7 @@ export function eventRow(row: Partial<UsageEventRow> = {}): UsageEventRow {
     clamped_max_tokens: null,
     reserved_nano_usd: 2_000n,
     earlier_cost_nano_usd: 0n,
+    rescue: null,
     ...row,
   };
 }
@@ -75,7 +76,7 @@ export async function seedEvents(
           case when i % 10 = 9 then null when i % 3 = 0 then 'provider-b' else 'provider-a' end,
           case when i % 10 = 9 then null else 'model-' || cast(i % 4 as text) end, 'model-x', i % 2, 1,
           case when i % 10 = 9 then 'refused' when i % 50 in (6, 27) then 'cancelled' else 'completed' end, 200, null,
-          i % 900, i % 7, i % 5, 0, i % 400, i % 20, 0, 'exact', i % 977 * 13, 'test', 500, null, 1, 0, null, null, null, i % 977 * 20, 0
+          i % 900, i % 7, i % 5, 0, i % 400, i % 20, 0, 'exact', i % 977 * 13, 'test', 500, null, 1, 0, null, null, null, i % 977 * 20, 0, null
         from n`,
       params: [count, ...keyIds, fromMs, stepMs, fromMs, stepMs],
     },

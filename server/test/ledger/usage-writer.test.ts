@@ -184,6 +184,7 @@ onEachDatabase("a write that has resolved is on the disk, with all its figures",
       clamped_max_tokens: 77n,
       reserved_nano_usd: 9n,
       earlier_cost_nano_usd: 8n,
+      rescue: null,
     },
   );
 });

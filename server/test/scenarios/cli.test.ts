@@ -56,6 +56,7 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
     rate_limit_per_min: 7,
     tokens_per_min: null,
     max_concurrent_requests: null,
+    rescue: null,
     created_at: createdAt,
     expires_at: made["expires_at"],
   });

@@ -48,6 +48,18 @@ test("the README's explanation says that its request would pass, and what it may
   assert.ok(explained.worst_case_usd > 0);
 });
 
+test("the README's fire drill breaks a vendor, is answered by the other, and mends it", async (t) => {
+  const token = "an-admin-token-of-this-test";
+  const gateway = await startGateway({ environment: { BRIKK_ADMIN_TOKEN: token } });
+  t.after(() => gateway.close());
+  const block = blockWith("sh", "/admin/fire-drill").replaceAll(README_URL, gateway.url);
+  const { stdout } = await run("sh", ["-ec", block], { env: { ...process.env, BRIKK_ADMIN_TOKEN: token } });
+  assert.match(stdout, /^\{"id":"fault-1","vendor":"openai"/);
+  assert.match(stdout, /HTTP\/1\.1 200 OK\r$/m);
+  assert.match(stdout, /^x-brikk-fallback: true\r$/m);
+  assert.match(stdout, /\{"breakers":\[.*\{"faults":\[\]\}$/s);
+});
+
 test("the README's TypeScript prints an answer and its usage", async (t) => {
   const { at, folder, key } = await served(t);
   // Type stripping refuses files under node_modules, which is where the package is found from; the block has no types.

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, beforeEach, test } from "node:test";
 import { Mistral } from "@mistralai/mistralai";
 import { MistralError } from "@mistralai/mistralai/models/errors";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 /** The `@mistralai/mistralai` package as it is published, with nothing changed but its server URL and its key. */
-const brikk = await startGateway();
+// Faults are to be seen, so nobody is asked twice, and what one test broke is not to be kept away from in the next.
+const brikk = await startGateway({ environment: { PROVIDER_MAX_RETRIES: "0" } });
 after(() => brikk.close());
+beforeEach(() => void brikk.gateway.health.reset());
 const key = await brikk.createKey();
 const clientWith = (secret: string, url = brikk.url): Mistral => new Mistral({ serverURL: url, apiKey: secret });
 const client = clientWith(key.secret);

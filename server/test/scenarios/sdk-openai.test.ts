@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, beforeEach, test } from "node:test";
 import OpenAI, {
   APIError,
   AuthenticationError,
@@ -12,8 +12,10 @@ import { nanoUsd } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 /** The `openai` package as it is published, with nothing changed but its base URL and its key. */
-const brikk = await startGateway();
+// Faults are to be seen, so nobody is asked twice, and what one test broke is not to be kept away from in the next.
+const brikk = await startGateway({ environment: { PROVIDER_MAX_RETRIES: "0" } });
 after(() => brikk.close());
+beforeEach(() => void brikk.gateway.health.reset());
 const key = await brikk.createKey();
 const clientWith = (secret: string, url = brikk.url): OpenAI =>
   new OpenAI({ baseURL: `${url}/v1`, apiKey: secret, maxRetries: 0 });

@@ -39,7 +39,8 @@ test(
   { skip: python === undefined && !mustRun ? absent : false },
   async () => {
     assert.ok(python !== undefined, absent);
-    const brikk = await startGateway();
+    // Faults are to be seen, so nobody is asked twice.
+    const brikk = await startGateway({ environment: { PROVIDER_MAX_RETRIES: "0" } });
     try {
       const poor = await brikk.createKey({ softCap: nanoUsd(1n), hardCap: nanoUsd(1n) });
       const seen = await runPython(python, {

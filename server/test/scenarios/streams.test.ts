@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
-import { after, before, test } from "node:test";
+import { after, before, beforeEach, test } from "node:test";
 import { Agent, request } from "undici";
 import type { Row } from "../../src/storage/database.ts";
 import { type GatewayUnderTest, startGateway } from "../harness/gateway-under-test.ts";
@@ -82,11 +82,17 @@ before(async () => {
   mistral = await startProvider();
   agent = new Agent();
   const providers = { openai: openai.baseUrl, mistral: mistral.baseUrl };
-  gateway = await startGateway({ providers });
+  // Fallbacks only: whoever failed is not asked again.
+  gateway = await startGateway({ providers, environment: { PROVIDER_MAX_RETRIES: "0" } });
   hasty = await startGateway({
     providers,
     environment: { PROVIDER_TIMEOUT_SECONDS: "0.5", PROVIDER_FIRST_TOKEN_TIMEOUT_SECONDS: "0.5" },
   });
+});
+beforeEach(() => {
+  // What one test broke is not to be kept away from in the next.
+  gateway.gateway.health.reset();
+  hasty.gateway.health.reset();
 });
 after(async () => {
   await Promise.all([gateway.close(), hasty.close()]);
@@ -405,6 +411,10 @@ const breaks: readonly [string, (provider: ServerResponse) => unknown][] = [
       provider.end(event({ error: { message: "vendor's own words", type: "server_error" } }) + event("[DONE]")),
   ],
   [
+    "the vendor reports an error without a wrapping",
+    (provider) => provider.end(event({ object: "error", message: "vendor's own words", code: 500 }) + event("[DONE]")),
+  ],
+  [
     "a finish came but neither usage nor an end",
     (provider) => provider.write(event(chunk({}, "stop")), () => provider.socket?.resetAndDestroy()),
   ],
@@ -599,6 +609,34 @@ for (const status of [400, 404, 413, 422]) {
     });
   }
 }
+
+const NO_SUCH_MODEL = {
+  message: "The model does not exist.",
+  type: "invalid_request_error",
+  param: null,
+  code: "model_not_found",
+};
+
+for (const stream of [false, true]) {
+  test(`a model that its vendor has no longer is served by the next candidate, ${stream ? "streamed" : "plain"}`, async () => {
+    openai.play(answerJson(404, { error: NO_SUCH_MODEL }));
+    mistral.play(stream ? replay(mistralStream) : answerJson(200, mistralAnswer));
+    const answer = await call({ model: "brikk/auto", stream });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers["x-brikk-provider"], "mistral");
+    await answer.body.dump();
+    assert.equal((await rowOf(answer))["attempts"], 2n);
+  });
+}
+
+test("a single model that its vendor does not have is refused in the vendor's words, and no breaker minds", async () => {
+  for (let turn = 0; turn < 6; turn += 1) {
+    openai.play(answerJson(404, { error: NO_SUCH_MODEL }));
+    const answer = await call({});
+    const { message, code } = await errorOf(answer);
+    assert.deepEqual([answer.status, message, code], [404, NO_SUCH_MODEL.message, NO_SUCH_MODEL.code]);
+  }
+});
 
 test("the provider's 401 is the gateway's fault and never a 401 to the caller", async () => {
   openai.play(answerJson(401, { error: { message: "Incorrect API key provided: sk-simu", code: "invalid_api_key" } }));

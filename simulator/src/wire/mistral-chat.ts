@@ -92,6 +92,7 @@ export function readMistralChat(input: unknown): ChatRequest {
   const body = parsed.data;
   refuseUnknownMistralModel(body.model);
   refuseLastRole(body);
+  const last = body.messages.at(-1);
   return {
     model: body.model,
     stream: body.stream ?? false,
@@ -111,6 +112,8 @@ export function readMistralChat(input: unknown): ChatRequest {
     stop: typeof body.stop === "string" ? [body.stop] : (body.stop ?? []),
     maxTokens: body.max_tokens ?? undefined,
     choiceCount: body.n ?? 1,
+    // Nobody else's message may be the last, but an assistant's prefix.
+    ...(last?.role === "assistant" && { prefix: contentText(last.content) }),
     seed: body.random_seed ?? undefined,
     reasoning: readReasoning(body),
     topLogprobs: undefined,

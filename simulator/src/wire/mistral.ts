@@ -59,7 +59,11 @@ export function mistralProtocol(): Protocol {
       ),
     unknownPath: () => ({ status: 404, body: { detail: "Not Found" } }),
     failure: failureOf,
-    quotaSpent: () => ({ ...rateLimited(), headers: NO_ALLOWANCE }),
+    // A plan that is used up and one that never allowed anything are told in the same words here.
+    quotaSpent: noAllowance,
+    noAllowance,
+    contentRefused: () =>
+      mistralError(400, "The request was refused by the content policy.", "content_policy_violation", null),
     streamError: () => ({
       object: "error",
       error: { message: "Service unavailable.", type: "internal_server_error", param: null, code: "3000" },
@@ -74,6 +78,10 @@ const NO_ALLOWANCE: HeaderFields = {
   "x-ratelimit-limit-tokens-minute": "0",
   "x-ratelimit-remaining-tokens-minute": "0",
 };
+
+function noAllowance(): Reply {
+  return { ...rateLimited(), headers: NO_ALLOWANCE };
+}
 
 function rateLimited(): Reply {
   return mistralError(429, "Rate limit exceeded", "rate_limited", "1300");

@@ -4,7 +4,7 @@ import { openaiChatAnswer, openaiChatEvents, readOpenaiChat } from "./openai-cha
 import { openaiEmbeddingsAnswer, readOpenaiEmbeddings } from "./openai-embeddings.ts";
 import { openaiError } from "./openai-errors.ts";
 import type { OpenaiError } from "./openai-errors.ts";
-import type { Protocol } from "./protocol.ts";
+import type { HeaderFields, Protocol } from "./protocol.ts";
 
 const MODELS = [
   "gpt-5",
@@ -77,6 +77,12 @@ export function openaiProtocol(): Protocol {
         type: "insufficient_quota",
         code: "insufficient_quota",
       }),
+    noAllowance: () => ({ ...openaiError(429, failureOf(429)), headers: NO_ALLOWANCE }),
+    contentRefused: () =>
+      openaiError(400, {
+        message: "The request was refused, because its content goes against the usage policies.",
+        code: "content_policy_violation",
+      }),
     streamError: () => ({
       error: {
         message: "The server had an error while producing the answer.",
@@ -87,6 +93,13 @@ export function openaiProtocol(): Protocol {
     }),
   };
 }
+
+const NO_ALLOWANCE: HeaderFields = {
+  "x-ratelimit-limit-requests": "0",
+  "x-ratelimit-remaining-requests": "0",
+  "x-ratelimit-limit-tokens": "0",
+  "x-ratelimit-remaining-tokens": "0",
+};
 
 function failureOf(status: number): OpenaiError {
   switch (status) {

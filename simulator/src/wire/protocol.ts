@@ -55,6 +55,9 @@ export interface Protocol {
   /** The vendor's body for a status that a fault asks for. */
   failure(status: number): Reply;
   quotaSpent(): Reply;
+  /** A rate limit of 0, which waiting does not mend either. */
+  noAllowance(): Reply;
+  contentRefused(): Reply;
   /** JSON that the vendor puts into a stream which has failed. */
   streamError(): unknown;
 }

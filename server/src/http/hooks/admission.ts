@@ -4,7 +4,6 @@ import type { Authenticate } from "../../access/authenticate.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
-import { BrikkError } from "../../errors.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { InFlight } from "../in-flight.ts";
 
@@ -16,7 +15,7 @@ declare module "fastify" {
     admission: Admitted;
   }
   interface FastifyContextConfig {
-    /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed. */
+    /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed, or `admin`. */
     open?: boolean;
   }
 }
@@ -28,17 +27,16 @@ export interface AdmissionOptions {
   readonly metrics: Metrics;
 }
 
-/** draining? -> authenticate -> rate limit, before a byte of the body is read. */
+/** draining or overloaded? -> authenticate -> rate limit, before a byte of the body is read. */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
   const { authenticate, rateLimiter, inFlight, metrics } = options;
 
   /** A promise only when who calls, or the limits, cannot be told from memory. */
   function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
-    if (inFlight.draining) {
-      reply.header("connection", "close");
-      throw new BrikkError("draining", "This server is stopping and takes no new requests; try again in a moment.", {
-        retryAfterMs: 1_000,
-      });
+    const refusal = inFlight.refusal();
+    if (refusal) {
+      if (refusal.code === "draining") reply.header("connection", "close");
+      throw refusal;
     }
     const found = authenticate(request.headers);
     if (found instanceof Promise) return found.then((key) => limit(request, reply, key));
@@ -71,7 +69,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   app.decorateRequest("admission", null as unknown as Admitted);
   // Fastify takes a throw or a promise in place of `done`.
   app.addHook("onRequest", (request, reply, done) => {
-    if (request.routeOptions.config.open === true || request.is404) return done();
+    const { open, admin } = request.routeOptions.config;
+    if (open === true || admin === true || request.is404) return done();
     const entering = enter(request, reply);
     if (entering) return entering;
     done();

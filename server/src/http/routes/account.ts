@@ -54,6 +54,12 @@ const keyAnswer = z
     rate_limit_per_min: z.int(),
     tokens_per_min: z.int().nullable().describe("null: not limited."),
     max_concurrent_requests: z.int().nullable().describe("null: not limited."),
+    rescue: z
+      .string()
+      .nullable()
+      .describe(
+        "continue or restart: what is done with streams that break midway, unless a request's X-Brikk-Rescue says otherwise. null: nothing.",
+      ),
     created_at: z.string(),
     expires_at: z.string().nullable(),
   })
@@ -70,6 +76,7 @@ const keyAnswer = z
       rate_limit_per_min: 60,
       tokens_per_min: null,
       max_concurrent_requests: null,
+      rescue: null,
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
     },
@@ -136,6 +143,7 @@ export function registerAccountRoutes(
         rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
         tokens_per_min: key.tokensPerMin ?? null,
         max_concurrent_requests: key.maxConcurrentRequests ?? null,
+        rescue: key.rescue ?? null,
         created_at: new Date(key.createdAtMs).toISOString(),
         expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
       };

@@ -25,8 +25,16 @@ const agentMessage = z.strictObject({
 });
 
 const routedMessage = agentMessage.extend({
-  hint: z.enum(["cheap", "quality", "balanced"]).optional(),
-  policy: z.string().min(1).max(64).optional().describe("A provider that is to be asked first."),
+  hint: z
+    .enum(["cheap", "quality", "balanced"])
+    .optional()
+    .describe("What matters most: the price of this request, the model's quality, or a bit of both and of its speed."),
+  policy: z
+    .string()
+    .min(1)
+    .max(64)
+    .optional()
+    .describe("A provider that is to be asked first, or one of the operator's policies."),
 });
 
 const agentAnswer = z.object({
@@ -40,11 +48,17 @@ const agentAnswer = z.object({
   fallback: z.boolean(),
 });
 
+const routedModel = z.object({ provider: z.string(), model: z.string() });
+
 const routedAnswer = agentAnswer.extend({
   route: z.object({
     reason: z.string(),
     language: z.string().nullable(),
-    candidates: z.array(z.object({ provider: z.string(), model: z.string() })),
+    policy: z.string().nullable().describe("The operator's policy that made the route."),
+    candidates: z
+      .array(routedModel.extend({ reason: z.string().describe("Why it stands where it stands.") }))
+      .describe("In the order in which they are asked."),
+    excluded: z.array(routedModel.extend({ reason: z.string() })).describe("Who may not serve this request, and why."),
   }),
 });
 
@@ -66,10 +80,9 @@ export function registerAgentRoutes(
     answerCompletion: AnswerCompletion;
     router: ModelRouter;
     providers: ProviderSet;
-    knownProviders: readonly string[];
   },
 ): void {
-  const { answerCompletion, router, providers, knownProviders } = options;
+  const { answerCompletion, router, providers } = options;
 
   app.post(
     "/agents/route/chat",
@@ -78,7 +91,7 @@ export function registerAgentRoutes(
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
         description:
-          "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails.",
+          "Routes by `policy`, else by `hint`, else by language (given or detected), and falls back to the other providers when one fails. The answer says why it went where it went.",
         tags: ["Agents"],
         body: routedMessage.meta({
           id: "RoutedMessage",
@@ -93,7 +106,9 @@ export function registerAgentRoutes(
                 route: {
                   reason: "language es",
                   language: "es",
-                  candidates: [{ provider: "openai", model: "gpt-4o-mini" }],
+                  policy: null,
+                  candidates: [{ provider: "openai", model: "gpt-4o-mini", reason: "preferred for language es" }],
+                  excluded: [],
                 },
               },
             })
@@ -105,12 +120,13 @@ export function registerAgentRoutes(
     async (request, reply) => {
       const { hint, policy, ...message } = request.body;
       const language = message.language ?? detectLanguage(message.message);
-      const preference = hint === "cheap" || hint === "quality" ? hint : "auto";
+      const preference = hint ?? "auto";
+      const completion = agentRequest(`brikk/${preference}`, message);
       const completed = await answerCompletion(
         { request, reply },
         {
-          request: agentRequest(`brikk/${preference}`, message),
-          chooseRoute: () => router.byWish({ preference, language, provider: policy }),
+          request: completion,
+          chooseRoute: () => router.byWish({ preference, language, policy }, completion),
         },
       );
       if (!completed.answer) return reply.hijack();
@@ -120,7 +136,13 @@ export function registerAgentRoutes(
         route: {
           reason: route.reason,
           language: language ?? null,
-          candidates: route.candidates.map(({ model }) => ({ provider: model.provider, model: model.id })),
+          policy: route.policy?.name ?? null,
+          candidates: route.candidates.map(({ model }, index) => ({
+            provider: model.provider,
+            model: model.id,
+            reason: route.reasons[index]!,
+          })),
+          excluded: [...route.excluded],
         },
       };
     },
@@ -138,8 +160,8 @@ export function registerAgentRoutes(
           agent: z
             .string()
             .max(64)
-            .describe(`One of ${knownProviders.join(", ")}.`)
-            .meta({ example: knownProviders[0] }),
+            .describe(`One of ${providers.known.join(", ")}.`)
+            .meta({ example: providers.known[0] }),
         }),
         body: agentMessage.meta({ id: "AgentMessage", example: { message: "Why is the sky blue?", language: "en" } }),
         response: {
@@ -150,10 +172,10 @@ export function registerAgentRoutes(
     },
     async (request, reply) => {
       const { agent } = request.params;
-      if (!knownProviders.includes(agent))
+      if (!providers.known.includes(agent))
         throw new BrikkError(
           "not_found",
-          `There is no agent "${agent.slice(0, 64)}"; there are ${[...knownProviders, "route"].join(", ")}.`,
+          `There is no agent "${agent.slice(0, 64)}"; there are ${[...providers.known, "route"].join(", ")}.`,
         );
       const connected = providers.find(agent);
       if (!connected)
@@ -164,7 +186,7 @@ export function registerAgentRoutes(
       const model = `${agent}/${connected.provider.defaultModel}`;
       const completed = await answerCompletion(
         { request, reply },
-        { request: agentRequest(model, request.body), chooseRoute: () => router.byName([model]) },
+        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected) },
       );
       if (!completed.answer) return reply.hijack();
       return shown(request.id, completed.answer, completed.report);

@@ -30,7 +30,10 @@ export function registerCompletionRoutes(
       const completion = readCompletionRequest(operation, request.document);
       const completed = await answerCompletion(
         { request, reply },
-        { request: completion, chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]) },
+        {
+          request: completion,
+          chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion),
+        },
       );
       // A stream has gone out by itself; a caller who left is answered by nobody.
       if (!completed.answer) return reply.hijack();

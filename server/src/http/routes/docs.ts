@@ -27,11 +27,13 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
         { name: "Agents", description: "One message in, one answer out." },
         { name: "Account", description: "The caller's own key and usage." },
         { name: "Health", description: "For probes and people on call." },
+        { name: "Administration", description: "For who holds BRIKK_ADMIN_TOKEN; not there when none is set." },
       ],
       components: {
         securitySchemes: {
           bearer: { type: "http", scheme: "bearer", description: "A Brikk key, as OpenAI's SDKs send it." },
           apiKey: { type: "apiKey", in: "header", name: "X-Brikk-API-Key", description: "A Brikk key." },
+          adminToken: { type: "http", scheme: "bearer", description: "What BRIKK_ADMIN_TOKEN holds." },
         },
       },
       security: [{ bearer: [] }, { apiKey: [] }],

@@ -5,7 +5,6 @@ import type { RateLimiter } from "../../access/rate-limiter.ts";
 import { readCompletionRequest } from "../../completion/completion-request.ts";
 import { type Explanation, explainCompletion } from "../../completion/explain-completion.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
-import type { CompletionServices } from "../../completion/run-completion.ts";
 import { usdNumber } from "../../lib/money.ts";
 import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
@@ -37,17 +36,22 @@ const explanation = z
     route: z
       .object({
         reason: z.string(),
+        policy: z.string().nullable().describe("The operator's policy that makes the route."),
         candidates: z
           .array(
             z.object({
               provider: z.string(),
               model: z.string(),
+              reason: z.string().describe("Why it stands where it stands."),
               simulated: z.boolean(),
               worst_case_usd: z.number(),
               price_version: z.string(),
             }),
           )
           .describe("In the order in which they would be asked."),
+        excluded: z
+          .array(z.object({ provider: z.string(), model: z.string(), reason: z.string() }))
+          .describe("Who may not serve this request, and why."),
       })
       .nullable(),
     rate_limits: z
@@ -72,15 +76,18 @@ const explanation = z
       worst_case_usd: 0.0098493,
       route: {
         reason: "model named by the caller",
+        policy: null,
         candidates: [
           {
             provider: "openai",
             model: "gpt-4o-mini",
+            reason: "model named by the caller",
             simulated: false,
             worst_case_usd: 0.0098493,
             price_version: "example",
           },
         ],
+        excluded: [],
       },
       rate_limits: [{ rule: "key-rpm", limit: 60, remaining: 59, wait_ms: 0 }],
       budgets: [exampleBudget],
@@ -91,7 +98,7 @@ const explanation = z
 export function registerExplainRoute(
   app: App,
   options: {
-    services: Pick<CompletionServices, "ledger" | "tokenCounter">;
+    services: Parameters<typeof explainCompletion>[0];
     router: ModelRouter;
     rateLimiter: RateLimiter;
   },
@@ -118,7 +125,7 @@ export function registerExplainRoute(
       const explained = await explainCompletion(services, {
         key: request.key,
         request: completion,
-        chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels]),
+        chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion),
       });
       reply.headers(standingHeaders(explained));
       const { key } = request;
@@ -159,13 +166,16 @@ const shown = ({
   route: route
     ? {
         reason: route.reason,
-        candidates: route.candidates.map(({ candidate: { connected, model }, worstCase: most }) => ({
+        policy: route.policy?.name ?? null,
+        candidates: route.candidates.map(({ candidate: { connected, model }, reason, worstCase: most }) => ({
           provider: model.provider,
           model: model.id,
+          reason,
           simulated: connected.provider.simulated,
           worst_case_usd: usdNumber(most),
           price_version: model.rates.version,
         })),
+        excluded: [...route.excluded],
       }
     : null,
   budgets: budgets.map(shownBudget),

@@ -19,18 +19,6 @@ const readyAnswer = z.object({
   ready: z.boolean(),
   checks: z.object({ storage: check, ledger: check, providers: check, rate_limits: check, accepting: check }),
 });
-const providersAnswer = z.object({
-  providers: z.array(
-    z.object({
-      name: z.string(),
-      configured: z.boolean(),
-      simulated: z.boolean(),
-      default_model: z.string().nullable(),
-      base_url: z.string().nullable(),
-    }),
-  ),
-});
-
 /** Liveness asks nothing; readiness asks what a request would need. Open: who probes has no key. */
 export function registerHealthRoutes(
   app: App,
@@ -39,7 +27,6 @@ export function registerHealthRoutes(
     database: Database;
     ledger: Ledger;
     providers: ProviderSet;
-    knownProviders: readonly string[];
     rateLimiter: RateLimiter;
     inFlight: InFlight;
     startedAtMs: number;
@@ -148,45 +135,6 @@ export function registerHealthRoutes(
       const ready = Object.values(checks).every(({ ok }) => ok);
       return reply.code(ready ? 200 : 503).send({ ready, checks });
     },
-  );
-
-  app.get(
-    "/health/providers",
-    {
-      config: open,
-      schema: {
-        operationId: "getProviders",
-        summary: "Providers",
-        description: "Which providers are configured, and which of them the simulator stands in for.",
-        tags,
-        security: [],
-        response: {
-          200: providersAnswer
-            .meta({
-              id: "Providers",
-              example: {
-                providers: [
-                  { name: "openai", configured: true, simulated: true, default_model: "gpt-4o-mini", base_url: null },
-                ],
-              },
-            })
-            .describe("The providers."),
-          500: refusals[500],
-        },
-      },
-    },
-    async () => ({
-      providers: options.knownProviders.map((name) => {
-        const provider = providers.find(name)?.provider;
-        return {
-          name,
-          configured: provider !== undefined,
-          simulated: provider?.simulated ?? false,
-          default_model: provider?.defaultModel ?? null,
-          base_url: provider && !provider.simulated ? new URL(provider.baseUrl).origin : null,
-        };
-      }),
-    }),
   );
 }
 

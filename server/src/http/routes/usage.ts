@@ -132,6 +132,10 @@ const requestAnswer = z.object({
   time_to_first_token_ms: z.int().nullable(),
   attempts: z.int(),
   fallback: z.boolean(),
+  rescue: z
+    .string()
+    .nullable()
+    .describe("continue or restart: how a stream that broke was taken up by another candidate; null: it was not."),
   route_reason: z.string().nullable(),
   clamped_max_tokens: z
     .int()
@@ -182,6 +186,7 @@ const requestsAnswer = z
           time_to_first_token_ms: 310,
           attempts: 1,
           fallback: false,
+          rescue: null,
           route_reason: "cheapest first",
           clamped_max_tokens: null,
         },
@@ -299,6 +304,7 @@ const shownRequest = (event: UsageEventRow): z.infer<typeof requestAnswer> => ({
   time_to_first_token_ms: event.time_to_first_token_ms === null ? null : Number(event.time_to_first_token_ms),
   attempts: Number(event.attempts),
   fallback: event.fallback === 1n,
+  rescue: event.rescue,
   route_reason: event.route_reason,
   clamped_max_tokens: event.clamped_max_tokens === null ? null : Number(event.clamped_max_tokens),
 });

@@ -8,7 +8,9 @@ const model = z
   .string()
   .min(1)
   .max(200)
-  .describe("A model, `provider/model`, or `brikk/auto`, `brikk/cheap`, `brikk/quality`.");
+  .describe(
+    "A model, `provider/model`, or for the router `brikk/auto`, `brikk/cheap`, `brikk/quality`, `brikk/balanced` or `brikk/` and a policy of the operator's.",
+  );
 const models = z
   .array(z.string().min(1).max(200))
   .max(8)

@@ -25,7 +25,7 @@ export const errorBody = z
     },
   });
 
-const refusal = (when: string): typeof errorBody => errorBody.describe(when);
+export const refusal = (when: string): typeof errorBody => errorBody.describe(when);
 
 /** The refusals that any route behind the door can give. */
 export const refusals = {
@@ -34,6 +34,12 @@ export const refusals = {
   429: refusal("A rate limit is reached; `Retry-After` says for how long."),
   500: refusal("A fault of the gateway's own."),
   503: refusal("Stopping, or out of reach of its storage or of every provider."),
+};
+/** Those of a route for administrators. */
+export const adminRefusals = {
+  401: refusal("The admin token is missing or wrong."),
+  429: refusal("Too many wrong admin tokens came from this address."),
+  500: refusals[500],
 };
 /** Those of a route that takes a body. */
 export const bodyRefusals = {

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from "node:util";
+
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 type JsonObject = { [key: string]: Json };
 
@@ -5,7 +7,8 @@ const PREFIX = "#/components/schemas/";
 
 /**
  * What zod writes for OpenAPI 3.0, as a strict reader wants it: every registered schema comes out twice, as what is sent and as
- * what is answered, of which mostly one is used; and `nullable` says nothing there without a `type` beside it
+ * what is answered, of which mostly one is used, and else mostly one is the other's copy; a reference may come wrapped into an
+ * `allOf` of its own; and `nullable` says nothing there without a `type` beside it
  * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20).
  */
 export function tidyDocument(document: object): JsonObject {
@@ -13,15 +16,16 @@ export function tidyDocument(document: object): JsonObject {
   const schemas = tidy.components?.schemas;
   if (schemas === undefined) return tidy;
   pushNullableDown(tidy);
+  unwrapReferences(tidy);
 
   const used = reachable(tidy, schemas);
   for (const name of Object.keys(schemas)) if (!used.has(name)) delete schemas[name];
   const shorter = new Map<string, string>();
   for (const name of Object.keys(schemas)) {
     const short = name.replace(/Input$/, "");
-    if (short === name || short in schemas) continue;
+    if (short === name || (short in schemas && !isDeepStrictEqual(schemas[short], schemas[name]))) continue;
     shorter.set(PREFIX + name, PREFIX + short);
-    schemas[short] = schemas[name]!;
+    schemas[short] ??= schemas[name]!;
     delete schemas[name];
   }
   eachReference(tidy, (holder, target) => {
@@ -55,6 +59,17 @@ function pushNullableDown(value: Json): void {
     if (schema["nullable"] !== true || "type" in schema || !Array.isArray(schema["anyOf"])) return;
     delete schema["nullable"];
     for (const branch of schema["anyOf"]) if (isObject(branch)) branch["nullable"] = true;
+  });
+}
+
+function unwrapReferences(value: Json): void {
+  eachObject(value, (schema) => {
+    const { allOf, ...beside } = schema;
+    if (!Array.isArray(allOf) || allOf.length !== 1 || Object.keys(beside).length > 0) return;
+    const [only] = allOf;
+    if (!isObject(only) || typeof only["$ref"] !== "string") return;
+    delete schema["allOf"];
+    schema["$ref"] = only["$ref"];
   });
 }
 
