@@ -3,7 +3,6 @@ import { callCandidates } from "../server/src/completion/call-candidates.ts";
 import { CallHistory } from "../server/src/completion/call-history.ts";
 import { readCompletionRequest } from "../server/src/completion/completion-request.ts";
 import type { Candidate } from "../server/src/completion/model-router.ts";
-import { createProviderHealth } from "../server/src/completion/provider-health.ts";
 import type { CallServices } from "../server/src/completion/run-completion.ts";
 import { buildModelCatalogue } from "../server/src/ledger/model-catalogue.ts";
 import type { Reservation } from "../server/src/ledger/ledger.ts";
@@ -13,6 +12,7 @@ import { parseJsonDocument } from "../server/src/lib/json-document.ts";
 import { ZERO_USD } from "../server/src/lib/money.ts";
 import { createOpenAiCompatible } from "../server/src/providers/openai-compatible/openai-compatible.ts";
 import type { ConnectedProvider } from "../server/src/providers/provider-set.ts";
+import { callServices } from "../server/test/completion/call-services.ts";
 import { median } from "./measurements.ts";
 
 /**
@@ -27,6 +27,19 @@ export interface ResilienceCost {
 
 const ROUNDS = 9;
 const REQUESTS = 20_000;
+
+/** As a vendor sends them: what is left of its rate limits is read from them. */
+const HEADERS = {
+  date: "Wed, 25 Nov 2026 12:00:00 GMT",
+  "content-type": "application/json",
+  "x-request-id": "req_1",
+  "x-ratelimit-limit-requests": "10000",
+  "x-ratelimit-limit-tokens": "30000000",
+  "x-ratelimit-remaining-requests": "9999",
+  "x-ratelimit-remaining-tokens": "29999989",
+  "x-ratelimit-reset-requests": "6ms",
+  "x-ratelimit-reset-tokens": "1ms",
+};
 
 const ANSWER = Buffer.from(
   '{"choices":[{"index":0,"message":{"role":"assistant","content":"Fine."},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}',
@@ -52,7 +65,7 @@ export async function measureResilience(): Promise<ResilienceCost> {
     transport: {
       send: async () => ({
         status: 200,
-        headers: {},
+        headers: HEADERS,
         body: (async function* () {
           yield ANSWER;
         })(),
@@ -71,16 +84,7 @@ export async function measureResilience(): Promise<ResilienceCost> {
   );
   const tokenCounter = createTokenCounter();
   const services: CallServices = {
-    health: createProviderHealth({ clock: systemClock, onChange: () => undefined, onCooldown: () => undefined }),
-    maxRetries: 3,
-    random: Math.random,
-    events: {
-      attemptFailed: () => undefined,
-      retried: () => undefined,
-      hedged: () => undefined,
-      broke: () => undefined,
-      rescued: () => undefined,
-    },
+    ...callServices(systemClock),
     clock: systemClock,
     tokenCounter,
   };

@@ -157,8 +157,8 @@ ${table(
 ## What resilience costs
 
 The way to a provider when nothing goes wrong, in a process of its own, with a function that answers at once as the provider. Beside
-the attempt stand places and queue, breaker, cool-down, retry budget, latency windows, the history of attempts and the request's
-deadline.
+the attempt stand places and queue, breaker, cool-down, retry budget, latency windows, the vendor's rate limits, the history of attempts
+and the request's deadline.
 
 ${table(
   ["", "CPU per request"],

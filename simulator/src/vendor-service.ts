@@ -273,7 +273,7 @@ export class VendorService {
     }
   }
 
-  /** Status and headers of an answer, and no more for now. */
+  /** Status and headers of an answer whose body comes late or never. */
   #begin({ connection, stream }: Visit): void {
     connection.response.writeHead(200, {
       "content-type": stream ? "text/event-stream; charset=utf-8" : "application/json",
