@@ -167,9 +167,9 @@ export async function sumOf(
 }
 
 /** Waits for what happens by itself in real time, such as a retry. Fails after ten seconds. */
-export async function eventually(holds: () => boolean, withinMs = 10_000): Promise<void> {
+export async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 10_000): Promise<void> {
   const deadline = performance.now() + withinMs;
-  while (!holds()) {
+  while (!(await holds())) {
     assert.ok(performance.now() < deadline, `it never came to pass: ${String(holds)}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

@@ -33,3 +33,20 @@ test("a single long turn is no late loop", async () => {
     delay.stop();
   }
 });
+
+test("a process that stood still is not late once it goes on", async () => {
+  const delay = watchLoopDelay();
+  try {
+    await pause(520);
+    block(1_500);
+    const until = performance.now() + 1_300;
+    let latestMs = 0;
+    while (performance.now() < until) {
+      await pause(5);
+      latestMs = Math.max(latestMs, delay.ms);
+    }
+    assert.ok(latestMs < 500, `${latestMs} ms`);
+  } finally {
+    delay.stop();
+  }
+});
