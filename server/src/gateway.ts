@@ -1,7 +1,9 @@
+import { createVault, type Vault } from "./access/vault.ts";
+import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
 import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
-import { createKeyStore } from "./access/key-store.ts";
+import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
@@ -25,6 +27,7 @@ import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
 import { watchLoopDelay } from "./resilience/loop-delay.ts";
 import type { Database } from "./storage/database.ts";
+import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 
@@ -37,6 +40,9 @@ export interface Gateway {
   readonly metrics: Metrics;
   readonly database: Database;
   readonly ledger: Ledger;
+  readonly keyStore: KeyStore;
+  readonly vault: Vault;
+  readonly audit: AuditTrail;
   readonly authenticate: Authenticate;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
@@ -76,14 +82,21 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const clock = options.clock ?? systemClock;
   const metrics = createMetrics();
 
-  const keyStore = createKeyStore({ database, clock });
-  await keyStore.ensureAnonymousKey();
+  const vault = createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock });
+  const audit = NO_AUDIT_TRAIL;
   const keyRing = createKeyRing({
     database,
     clock,
     onRefreshFailed: (error) =>
       logger.error({ error }, "keys could not be refreshed; known keys go on, and it is tried again"),
   });
+  const keyStore = createKeyStore({
+    database,
+    clock,
+    // Whoever changed a key here finds it changed at once; what fails is tried again by the ring's own polls.
+    onChange: () => void keyRing.refresh().catch(() => undefined),
+  });
+  await keyStore.ensureAnonymousKey();
   await keyRing.start();
 
   let catalogue = catalogueWith(config, clock);
@@ -160,6 +173,9 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     metrics,
     database,
     ledger,
+    keyStore,
+    vault,
+    audit,
     authenticate: createAuthenticator({
       keyRing,
       requireAuth: config.requireAuth,

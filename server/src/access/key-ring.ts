@@ -25,6 +25,8 @@ export interface FoundKey {
   readonly key: ApiKey;
   /** The first moment at which this secret of the key is no longer accepted, after a rotation. */
   readonly secretNotAfterMs: number | undefined;
+  /** Sealed; undefined: it has none. */
+  readonly signingSecret: string | undefined;
 }
 
 export interface KeyRing {
@@ -40,18 +42,20 @@ export interface KeyRing {
 }
 
 const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.week_soft_cap_nano_usd, k.week_hard_cap_nano_usd,
-    k.month_soft_cap_nano_usd, k.month_hard_cap_nano_usd, k.rate_limit_per_min, k.tokens_per_min, k.max_concurrent_requests, k.rescue, k.expires_at_ms,
-    k.created_at_ms, k.revoked_at_ms, k.revision, s.secret_hash, s.not_after_ms
+    k.month_soft_cap_nano_usd, k.month_hard_cap_nano_usd, k.rate_limit_per_min, k.tokens_per_min, k.max_concurrent_requests, k.rescue,
+    k.allowed_models, k.allowed_providers, k.allowed_ips, k.metadata, k.signing_required, k.signing_secret, k.origin, k.expires_at_ms, k.created_at_ms, k.revoked_at_ms, k.revision, s.secret_hash, s.not_after_ms
   from api_keys k left join api_key_secrets s on s.key_id = k.id
   where k.revision > ? order by k.revision`;
 
 type ChangeRow = ApiKeyRow & {
+  readonly signing_secret: string | null;
   readonly secret_hash: string | null;
   readonly not_after_ms: bigint | null;
 };
 
 interface KnownKey {
   readonly key: ApiKey;
+  readonly signingSecret: string | undefined;
   readonly hashes: string[];
 }
 
@@ -83,7 +87,7 @@ export function createKeyRing(options: {
     for (const row of rows) {
       let known = changed.get(row.id);
       if (known === undefined) {
-        known = { key: apiKeyFrom(row), hashes: [] };
+        known = { key: apiKeyFrom(row), signingSecret: row.signing_secret ?? undefined, hashes: [] };
         changed.set(row.id, known);
         for (const hash of keys.get(row.id)?.hashes ?? []) secrets.delete(hash);
       }
@@ -120,7 +124,7 @@ export function createKeyRing(options: {
   function recall(secretHash: string): FoundKey | undefined {
     const secret = secrets.get(secretHash);
     const known = secret && keys.get(secret.keyId);
-    return known && { key: known.key, secretNotAfterMs: secret.notAfterMs };
+    return known && { key: known.key, secretNotAfterMs: secret.notAfterMs, signingSecret: known.signingSecret };
   }
 
   async function ask(secretHash: string): Promise<FoundKey | undefined> {

@@ -15,6 +15,11 @@ export interface NewKey extends KeyCaps {
   readonly tokensPerMin?: number;
   readonly maxConcurrentRequests?: number;
   readonly rescue?: RescueMode;
+  readonly allowedModels?: readonly string[];
+  readonly allowedProviders?: readonly string[];
+  readonly allowedIps?: readonly string[];
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly signingRequired?: true;
   readonly expiresAtMs?: number;
 }
 
@@ -69,8 +74,15 @@ const columnsOf = (wanted: NewKey) => ({
   tokens_per_min: wanted.tokensPerMin ?? null,
   max_concurrent_requests: wanted.maxConcurrentRequests ?? null,
   rescue: wanted.rescue ?? null,
+  allowed_models: jsonOrNull(wanted.allowedModels),
+  allowed_providers: jsonOrNull(wanted.allowedProviders),
+  allowed_ips: jsonOrNull(wanted.allowedIps),
+  metadata: jsonOrNull(wanted.metadata),
+  signing_required: wanted.signingRequired === true ? 1 : 0,
   expires_at_ms: wanted.expiresAtMs ?? null,
 });
+
+const jsonOrNull = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value));
 
 const nextRevision = sql<bigint>`(select coalesce(max(revision), 0) + 1 from api_keys)`;
 

@@ -28,6 +28,19 @@ export interface ApiKeysTable {
     "continue" | "restart" | null | undefined,
     "continue" | "restart" | null
   >;
+  /** JSON lists of text. Null: not limited. */
+  allowed_models: NullableText;
+  allowed_providers: NullableText;
+  allowed_ips: NullableText;
+  /** A JSON object of text. */
+  metadata: NullableText;
+  /** 0 or 1. */
+  signing_required: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** Sealed (see access/vault.ts). */
+  signing_secret: NullableText;
+  origin: ColumnType<"admin" | "self_service", "admin" | "self_service" | undefined, never>;
+  /** The group of addresses (see access/address-group.ts) that a self-service key was asked for from. */
+  created_from: NullableText;
   expires_at_ms: NullableInteger;
   created_at_ms: Integer;
   revoked_at_ms: NullableInteger;
@@ -43,6 +56,18 @@ export interface ApiKeySecretsTable {
   prefix: string;
   created_at_ms: Integer;
   not_after_ms: NullableInteger;
+}
+
+/** What a request with an Idempotency-Key was answered with, for when it comes again. */
+export interface IdempotentAnswersTable {
+  /** Whose idempotency keys these are: a key's id, or "admin". */
+  scope: string;
+  /** SHA-256, lower-case hex, as is `request_hash`. */
+  idempotency_key_hash: string;
+  request_hash: string;
+  /** Sealed: it may hold a secret. */
+  sealed_answer: string;
+  created_at_ms: Integer;
 }
 
 /** The ledger's row of one request. Token kinds are disjoint, except that output contains reasoning. */
@@ -184,4 +209,5 @@ export interface Schema {
   leases: LeasesTable;
   budget_alerts: BudgetAlertsTable;
   ledger_marks: LedgerMarksTable;
+  idempotent_answers: IdempotentAnswersTable;
 }

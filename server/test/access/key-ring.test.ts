@@ -49,7 +49,7 @@ onEachDatabase("keys that existed at the start are found synchronously", async (
   const { key, secret } = await otherProcess.create({ name: "early" });
   await keyRing.start();
   const asked = queries();
-  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined });
+  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined, signingSecret: undefined });
   assert.deepEqual(keyRing.get(key.id), key);
   assert.equal(keyRing.get("bk_000000000000"), undefined);
   assert.equal(queries(), asked);
@@ -171,6 +171,7 @@ onEachDatabase("a secret that was unknown a moment ago is found once a refresh h
   assert.deepEqual(keyRing.find(hashSecret(added)), {
     key: { ...key, revision: key.revision + 1 },
     secretNotAfterMs: 42,
+    signingSecret: undefined,
   });
 });
 
@@ -205,7 +206,7 @@ onEachDatabase(
     const { key, secret } = await otherProcess.create({ name: "known" });
     await keyRing.start();
     await database.close();
-    assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined });
+    assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined, signingSecret: undefined });
     const unknown = hashSecret(newSecret());
     for (const _ of [1, 2]) {
       await assert.rejects(
