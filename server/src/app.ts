@@ -6,12 +6,12 @@ import { BrikkError, type ErrorCode } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { createAnswerCompletion } from "./http/answer-completion.ts";
 import type { App } from "./http/app-type.ts";
-import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
+import { createFrameworkErrorAnswer, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
-import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-identity.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -29,18 +29,18 @@ import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, redactor } = gateway;
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes),
-    genReqId: requestIdOf,
+    genReqId: createRequestIds(redactor),
     clientErrorHandler: answerBrokenRequest,
-    frameworkErrors: answerFrameworkError,
+    frameworkErrors: createFrameworkErrorAnswer(redactor),
   });
   app.setValidatorCompiler(validatorCompiler);
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
   app.setSerializerCompiler(() => (body) => JSON.stringify(body));
 
-  registerErrorHandler(app, logger, metrics);
+  registerErrorHandler(app, { logger, metrics, redactor });
   registerRequestIdentity(app);
   registerKnownRoute(app);
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
@@ -64,6 +64,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
       events: gateway.completionEvents,
       clock,
       record: createRecorder(logger, metrics),
+      redactor,
     },
     inFlight,
     config,

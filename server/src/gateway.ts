@@ -6,6 +6,7 @@ import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { secretsIn } from "./config/secrets-in.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
@@ -30,6 +31,7 @@ import type { Database } from "./storage/database.ts";
 import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createRedactor, type Redactor } from "./telemetry/redactor.ts";
 
 /** The parts of a running gateway, put together once. */
 export interface Gateway {
@@ -38,6 +40,8 @@ export interface Gateway {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Knows the secrets of the settings; whoever comes by another one teaches it. */
+  readonly redactor: Redactor;
   readonly database: Database;
   readonly ledger: Ledger;
   readonly keyStore: KeyStore;
@@ -75,6 +79,8 @@ export interface GatewayOptions {
   /** The simulator's faults, when it stands in for the providers. */
   readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
+  /** The logger's own, where it has one. */
+  readonly redactor?: Redactor;
 }
 
 export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
@@ -82,7 +88,10 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const clock = options.clock ?? systemClock;
   const metrics = createMetrics();
 
-  const vault = createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock });
+  const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const redactor = options.redactor ?? createRedactor();
+  redactor.learn(secretsIn({ ...config, encryptionKeys }));
+  const vault = createVault({ keys: encryptionKeys, clock });
   const audit = NO_AUDIT_TRAIL;
   const keyRing = createKeyRing({
     database,
@@ -171,6 +180,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     logger,
     metrics,
+    redactor,
     database,
     ledger,
     keyStore,
