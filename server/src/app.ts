@@ -12,6 +12,7 @@ import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-identity.ts";
+import { registerStraySecrets } from "./http/hooks/stray-secrets.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -51,6 +52,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     metrics,
   });
   registerJsonBody(app);
+  registerStraySecrets(app, redactor);
   await registerApiDocument(app, version);
 
   const answerCompletion = createAnswerCompletion(

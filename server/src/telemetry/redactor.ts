@@ -56,6 +56,9 @@ const MEMBERS = [
 ].join("|");
 const SECRET_MEMBER = new RegExp(`^(?:${MEMBERS})$`, "i");
 
+/** Whether what stands under the name is a secret, whatever it looks like. */
+export const isSecretMember = (name: string): boolean => SECRET_MEMBER.test(name);
+
 /** Each form above, and each member, begins, ends or is found with one of these. */
 const TRACES = [
   "brikk_",
@@ -71,7 +74,7 @@ const TRACES = [
 
 export function createRedactor(secrets: Iterable<string> = []): Redactor {
   const known = new Set<string>();
-  let trace: RegExp;
+  let anyTrace: RegExp;
   let exactly: RegExp | undefined;
 
   function learn(more: Iterable<string>): void {
@@ -81,9 +84,9 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
         known.add(spelling);
     }
     // The longest first, as one may be the beginning of another.
-    const exact = [...known].toSorted((a, b) => b.length - a.length).map(RegExp.escape);
+    const exact = [...known].toSorted((a, b) => b.length - a.length).map((secret) => RegExp.escape(secret));
     exactly = exact.length === 0 ? undefined : new RegExp(exact.join("|"), "g");
-    trace = new RegExp([...TRACES.map(RegExp.escape), ...exact].join("|"));
+    anyTrace = new RegExp([...TRACES.map((trace) => RegExp.escape(trace)), ...exact].join("|"));
   }
 
   function text(given: string): string {
@@ -99,7 +102,7 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
     return Object.fromEntries(
       Object.entries(given).map(([name, member]) => [
         text(name),
-        typeof member === "string" && member !== "" && SECRET_MEMBER.test(name) ? REDACTED : value(member),
+        typeof member === "string" && member !== "" && isSecretMember(name) ? REDACTED : value(member),
       ]),
     );
   }
@@ -107,7 +110,7 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
   learn(secrets);
   return {
     json(document) {
-      if (!trace.test(document)) return document;
+      if (!anyTrace.test(document)) return document;
       let parsed: unknown;
       try {
         parsed = JSON.parse(document);
@@ -116,8 +119,8 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
       }
       return `${JSON.stringify(value(parsed))}${document.endsWith("\n") ? "\n" : ""}`;
     },
-    text: (given) => (trace.test(given) ? text(given) : given),
-    finds: (given) => trace.test(given) && text(given) !== given,
+    text: (given) => (anyTrace.test(given) ? text(given) : given),
+    finds: (given) => anyTrace.test(given) && text(given) !== given,
     learn,
   };
 }

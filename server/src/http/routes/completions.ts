@@ -43,6 +43,7 @@ export function registerCompletionRoutes(
   app.post(
     "/v1/chat/completions",
     {
+      config: { content: true },
       schema: {
         operationId: "createChatCompletion",
         summary: "Chat completion, streamed or whole",
@@ -59,6 +60,7 @@ export function registerCompletionRoutes(
   app.post(
     "/v1/embeddings",
     {
+      config: { content: true },
       schema: {
         operationId: "createEmbeddings",
         summary: "Embeddings",
