@@ -22,7 +22,8 @@ export function registerErrorHandler(
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = explain(thrown);
     if (reply.raw.headersSent || reply.raw.destroyed) {
-      logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
+      if (callerLeft(thrown, request)) logger.debug({ request_id: request.id }, "the caller left while it was sending");
+      else logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
       reply.raw.destroy();
       return reply.hijack();
     }
@@ -63,6 +64,10 @@ export function registerErrorHandler(
     done();
   });
 }
+
+/** Node's word for a connection that closed before its request was read in full. */
+const callerLeft = ({ code }: FastifyError, { raw }: FastifyRequest): boolean =>
+  code === "ECONNRESET" && raw.destroyed && !raw.complete;
 
 /** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
 export const createFrameworkErrorAnswer =

@@ -22,7 +22,7 @@ export function createLogger(options: {
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { error: (thrown: unknown) => describeError(thrown) },
-    hooks: { streamWrite: (line: string) => redactor.json(line) },
+    hooks: { streamWrite: (line: string) => harmless(redactor.json(line)) },
   };
   if (options.pretty) {
     // A transport writes the level's name itself, and refuses a formatter that does.
@@ -37,6 +37,12 @@ export function createLogger(options: {
   }
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }
+
+/** What JSON lets stand and a terminal may obey: C1 controls, line separators, and marks that turn text around. */
+const UNSAFE = /[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+const harmless = (line: string): string =>
+  line.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 const LOG_BUFFER_BYTES = 4_096;
 const LOG_FLUSH_MS = 200;

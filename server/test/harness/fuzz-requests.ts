@@ -343,7 +343,7 @@ function garbage(draw: Draw): FuzzRequest {
           "GET /health HTTP/1.1\r\n\r\n",
           `GET /health HTTP/1.1\r\nHost: x\r\n${"a: b\r\n".repeat(3_000)}\r\n`,
           `GET /${"x".repeat(70_000)} HTTP/1.1\r\nHost: x\r\n\r\n`,
-          `${"GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50)}`,
+          "GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50),
           "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         ]),
         "latin1",

@@ -113,12 +113,15 @@ interface ErrorBody {
 }
 
 /** What is wrong with the answer; undefined: nothing. */
-function faultIn(outcome: Outcome, { wellFormed, bytes }: FuzzRequest): string | undefined {
+function faultIn(outcome: Outcome, { wellFormed, bytes, pieceBytes }: FuzzRequest): string | undefined {
   if (outcome === "hung") return `was neither answered nor closed within ${ANSWERED_WITHIN_MS} ms`;
   if (outcome === "left") return undefined;
   const answer = readAnswer(outcome.text);
+  // A refusal that comes before the last piece of a body is lost where the caller's own writing resets the connection.
   if (answer === undefined)
-    return wellFormed ? `was closed without an answer: ${outcome.text.slice(0, 200)}` : undefined;
+    return wellFormed && pieceBytes === undefined
+      ? `was closed without an answer: ${outcome.text.slice(0, 200)}`
+      : undefined;
   const { status, head, body, whole } = answer;
   for (const line of head.split("\r\n").slice(1))
     if (!/^[a-z0-9-]+: [\x20-\x7e\x80-\xff]*$/i.test(line)) return `has the header line ${JSON.stringify(line)}`;
@@ -157,6 +160,18 @@ function faultInError(status: number | undefined, text: string): string | undefi
   if (known?.status !== status) return `answered ${status} with the code ${error.code}, which is not in the table so`;
   return undefined;
 }
+
+interface LogLine {
+  readonly level: string;
+  readonly error_code?: string;
+  readonly error?: { readonly name: string };
+}
+
+/** What is thrown on purpose has a name of ours; a cause may have any. */
+const isOwnFault = ({ level, error_code: code, error }: LogLine): boolean =>
+  level === "fatal" ||
+  code === "internal_error" ||
+  /^(Type|Range|Reference|Syntax|Assertion)?Error$/.test(error?.name ?? "");
 
 const FAULTS: readonly Fault[] = [
   ...[400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 503, 529].map(
@@ -245,9 +260,16 @@ test(
       (await fetch(`${gateway.url}/keys/me`, { headers: { "x-brikk-api-key": secret } })).status !== 401;
     await Promise.all([trouble(), ...secrets.map((_, caller) => call(caller))]);
 
-    const counts = [...statuses].toSorted().map(([status, count]) => `${status}: ${count}`);
+    const counts = [...statuses]
+      .toSorted(([a], [b]) => a.localeCompare(b))
+      .map(([status, count]) => `${status}: ${count}`);
     t.diagnostic(`${sent} requests: ${counts.join(", ")}`);
-    assert.deepEqual(findings, [], `BRIKK_FUZZ_SEED=${seed}`);
+    const ownFaults = (): string[] =>
+      gateway
+        .said()
+        .split("\n")
+        .filter((line) => line.startsWith("{") && isOwnFault(JSON.parse(line) as LogLine));
+    assert.deepEqual([findings, ownFaults().slice(0, 5)], [[], []], `BRIKK_FUZZ_SEED=${seed}`);
     assert.ok((statuses.get("200") ?? 0) > sent / 20, "enough of them were good requests");
 
     assert.equal((await fetch(`${gateway.url}/health/ready`)).status, 200);
@@ -256,17 +278,7 @@ test(
     t.diagnostic(`${(memory / 1024 / 1024).toFixed(0)} MB at the end`);
     assert.ok(memory < MOST_MEMORY_BYTES, `${memory} bytes`);
     assert.equal(await gateway.kill("SIGTERM"), 0, gateway.said().slice(-3_000));
-    const own = gateway
-      .said()
-      .split("\n")
-      .filter((line) =>
-        /"level":"fatal"|"(internal_error|TypeError|RangeError|ReferenceError|SyntaxError|AssertionError)"/.test(line),
-      );
-    assert.deepEqual(
-      own.slice(0, 5),
-      [],
-      `${own.length} faults of the gateway's own in its log, BRIKK_FUZZ_SEED=${seed}`,
-    );
+    assert.deepEqual(ownFaults().slice(0, 5), [], `while it stopped, BRIKK_FUZZ_SEED=${seed}`);
     const { faults } = await verifyLedger(database);
     assert.deepEqual(faults, [], `BRIKK_FUZZ_SEED=${seed}`);
   },
