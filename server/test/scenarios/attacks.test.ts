@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { after, test } from "node:test";
 import { newSecret } from "../../src/access/secret.ts";
+import { ZERO_USD } from "../../src/lib/money.ts";
 import { type ApiRoute, exampleBody, listApiRoutes, pathOf } from "../harness/api-routes.ts";
 import { type GatewayUnderTest, startGateway } from "../harness/gateway-under-test.ts";
 import { startPostgres } from "../harness/postgres-server.ts";
@@ -159,6 +160,42 @@ test("no query and no header pollutes a prototype", async () => {
       assert.ok(status < 500, `${nameOf(route)}?${query}: ${status}`);
       assert.ok(!isPolluted(), `${nameOf(route)}?${query}`);
     }
+});
+
+test("no number in a body makes a request's worst case smaller than it is: what costs something is refused by a cap of 0", async () => {
+  const { secret: poor } = await brikk.createKey({ softCap: ZERO_USD, hardCap: ZERO_USD });
+  const headers = { authorization: `Bearer ${poor}` };
+  for (const number of [
+    "-1000000",
+    "-0",
+    "0",
+    "1e-7",
+    "0.5",
+    "-1e308",
+    "1e21",
+    "9007199254740993",
+    "null",
+    '"1"',
+    "true",
+    "[]",
+  ])
+    for (const member of ["n", "max_tokens", "max_completion_tokens", "best_of", "dimensions"])
+      for (const [path, body] of [
+        [
+          "/v1/chat/completions",
+          chatWith(`"prediction":{"type":"content","content":"${"x".repeat(500)}"},"${member}":${number}`),
+        ],
+        [
+          "/v1/embeddings",
+          `{"model":"text-embedding-3-small","input":"Hello","prediction":"${"x".repeat(500)}","${member}":${number}}`,
+        ],
+      ] as const) {
+        const { status, code } = await ask(path, { headers, body });
+        assert.ok(
+          (status === 402 && code === "hard_cap_exceeded") || (status === 400 && code === "invalid_request"),
+          `${path} with ${member} ${number}: ${status} ${code}`,
+        );
+      }
 });
 
 // --- Lines: headers and logs ------------------------------------------------------------------------------------------------
