@@ -81,8 +81,8 @@ export async function measureAccess(): Promise<AccessCost> {
     const all = (named: readonly Hook[], { request, reply }: Held): void => {
       let done = 0;
       for (const hook of named)
-        hook.call(undefined, request, reply, (error) => {
-          if (error !== undefined) throw error;
+        hook(request, reply, (error) => {
+          if (error !== undefined) throw new Error("A hook refused.", { cause: error });
           done += 1;
         });
       if (done !== named.length) throw new Error("A hook did not come to its end at once.");

@@ -10,7 +10,7 @@ import { type Advisory, isGrave, readAudit } from "./supply/read-audit.ts";
 const npm = process.env["npm_execpath"];
 const [command, ...before] =
   npm !== undefined && /\.c?js$/.test(npm) ? [process.env["npm_node_execpath"] ?? process.execPath, npm] : ["npm"];
-const { stdout, error } = spawnSync(command!, [...before, "audit", "--json"], {
+const { stdout, error } = spawnSync(command, [...before, "audit", "--json"], {
   cwd: repositoryRoot,
   encoding: "utf8",
   maxBuffer: 64 * 1024 * 1024,
