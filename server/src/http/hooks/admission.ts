@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ApiKey } from "../../access/api-key.ts";
-import type { Authenticate } from "../../access/authenticate.ts";
+import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
@@ -17,6 +17,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed, or `admin`. */
     open?: boolean;
+    /** Gives the answer of a rotation again, also to the secret that the rotation ended. */
+    repeatsRotation?: boolean;
   }
 }
 
@@ -38,7 +40,7 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
       if (refusal.code === "draining") reply.header("connection", "close");
       throw refusal;
     }
-    const found = authenticate(request.headers);
+    const found = authenticate(request.headers, secretUseOf(request));
     if (found instanceof Promise) return found.then((key) => limit(request, reply, key));
     return limit(request, reply, found);
   }
@@ -76,3 +78,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     done();
   });
 }
+
+const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>
+  routeOptions.config.repeatsRotation === true && headers["idempotency-key"] !== undefined
+    ? "repeat-of-rotation"
+    : "call";
