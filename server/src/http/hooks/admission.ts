@@ -6,6 +6,7 @@ import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
 import { BrikkError } from "../../errors.ts";
+import type { Verified, VerifySignature } from "../../access/verify-signature.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { InFlight } from "../in-flight.ts";
 
@@ -24,16 +25,17 @@ declare module "fastify" {
 
 export interface AdmissionOptions {
   readonly authenticate: Authenticate;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly inFlight: InFlight;
   readonly metrics: Metrics;
 }
 
-/** draining or overloaded? -> authenticate -> allowed from there? -> rate limit, before a byte of the body is read. */
+/** draining or overloaded? -> authenticate -> allowed from there? -> signed? -> rate limit, before a byte of the body is read. */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
-  const { authenticate, rateLimiter, inFlight, metrics } = options;
+  const { authenticate, verifySignature, rateLimiter, inFlight, metrics } = options;
 
-  /** A promise only when who calls, or the limits, cannot be told from memory. */
+  /** A promise only when who calls, whether a nonce is new, or the limits cannot be told from memory. */
   function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
     const refusal = inFlight.refusal();
     if (refusal) {
@@ -48,7 +50,14 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
     request.key = key;
     if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
-    return limit(request, reply, key);
+    const verified = verifySignature(request.raw, key);
+    if (verified instanceof Promise) return verified.then((late) => proceed(request, reply, late));
+    return proceed(request, reply, verified);
+  }
+
+  function proceed(request: FastifyRequest, reply: FastifyReply, verified: Verified): Promise<void> | undefined {
+    request.signedDigest = verified.contentDigest;
+    return limit(request, reply, request.key);
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
