@@ -30,7 +30,8 @@ export interface NonceMemory {
 }
 
 const BUCKET_S = 30;
-const MOST_NONCES = 500_000;
+/** Of 100 bytes or so each. */
+const MOST_NONCES = 1_000_000;
 
 /**
  * Nonces in this process's memory.
@@ -39,8 +40,8 @@ const MOST_NONCES = 500_000;
  * then on nothing of its time is taken, also when the clock is set back; and nothing that was created before this process
  * began, since the one before it may have taken it.
  *
- * When it is full, a key is refused that holds more than its share, the same for every key that holds any. So no key can use up
- * another's room, and there are never more than twice `mostNonces`.
+ * A key may hold as many as there is room for yet: one alone half of all, a second beside it a quarter. So no key can use up
+ * another's room, a newcomer finds some beside many who take all they can, and there are never more than `mostNonces`.
  */
 export function createNonceMemory(options: { readonly clock: Clock; readonly mostNonces?: number }): NonceMemory {
   const { clock, mostNonces = MOST_NONCES } = options;
@@ -90,8 +91,7 @@ export function createNonceMemory(options: { readonly clock: Clock; readonly mos
       if (createdS < knownFromS) return { kind: "not-known", knownFromS };
       if (isUsed(keyId, nonce)) return { kind: "used" };
       const held = counts.get(keyId) ?? 0;
-      const holders = counts.size + (held === 0 ? 1 : 0);
-      if (total >= mostNonces && held >= mostNonces / holders) return { kind: "full" };
+      if (held >= mostNonces - total) return { kind: "full" };
       // A copy: a piece of a header would keep the whole header in memory.
       noncesOf(keyId, createdS).add(Buffer.from(nonce, "latin1").toString("latin1"));
       counts.set(keyId, held + 1);
