@@ -1,4 +1,5 @@
 import { BrikkError } from "../errors.ts";
+import { signingPurpose } from "./key-store.ts";
 import { bytesOf } from "./signing-secret.ts";
 import { type Vault, VaultError } from "./vault.ts";
 
@@ -10,16 +11,14 @@ const MOST_OPENED = 10_000;
  */
 export type OpenSigningSecret = (keyId: string, sealed: string) => Buffer;
 
-export const signingSecretPurpose = (keyId: string): string => `signing secret of ${keyId}`;
-
 export function createSigningSecrets({ vault }: { readonly vault: Vault }): OpenSigningSecret {
   const opened = new Map<string, { readonly sealed: string; readonly bytes: Buffer }>();
 
   function open(keyId: string, sealed: string): Buffer {
     try {
-      const bytes = bytesOf(vault.open(sealed, signingSecretPurpose(keyId)));
+      const bytes = bytesOf(vault.open(sealed, signingPurpose(keyId)));
       if (bytes !== undefined) return bytes;
-      throw new VaultError(`What is stored as ${signingSecretPurpose(keyId)} is not a signing secret.`);
+      throw new VaultError(`What is stored as ${signingPurpose(keyId)} is not a signing secret.`);
     } catch (cause) {
       throw new BrikkError(
         "storage_unavailable",
