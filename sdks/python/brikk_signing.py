@@ -1,6 +1,7 @@
 """Signs requests to a Brikk gateway: HTTP Message Signatures (RFC 9421, hmac-sha256) with Content-Digest (RFC 9530).
 
-One file, on the standard library and httpx, which the OpenAI package brings along; Python 3.9 or newer. Copy it into your project.
+One file, on the standard library and httpx2 or httpx, whichever the OpenAI package brings along; Python 3.9 or newer. Copy it
+into your project.
 
     import openai
     from brikk_signing import BrikkSigning
@@ -12,24 +13,38 @@ One file, on the standard library and httpx, which the OpenAI package brings alo
         http_client=openai.DefaultHttpxClient(auth=signing),
     )
 
-With `openai.AsyncOpenAI` it is `openai.DefaultAsyncHttpxClient(auth=signing)`; the same object serves both, and any httpx client.
-A signature is good for one request. httpx asks for one for each that it sends, so every retry is signed anew.
+With `openai.AsyncOpenAI` it is `openai.DefaultAsyncHttpxClient(auth=signing)`; the same object serves both, and any other client
+of httpx. A signature is good for one request. One is made for each that is sent, so every retry is signed anew.
 """
 import base64
 import hashlib
 import hmac
+import importlib
 import re
 import secrets
 import time
-
-import httpx
 
 __all__ = ["BrikkSigning", "signature_headers"]
 
 _SECRET = re.compile(r"brikk_sig_([0-9A-Za-z_-]{43})")
 
 
-class BrikkSigning(httpx.Auth):
+def _auth_classes():
+    """A client takes what is of its own module's class, and a program may have both modules."""
+    classes = []
+    for name in ("httpx2", "httpx"):
+        try:
+            found = importlib.import_module(name).Auth
+        except ImportError:
+            continue
+        if found not in classes:
+            classes.append(found)
+    if not classes:
+        raise ImportError("brikk_signing needs httpx2 or httpx.")
+    return classes
+
+
+class BrikkSigning(*_auth_classes()):
     """What httpx calls `auth`. The body is read whole first, since its digest is signed."""
 
     requires_request_body = True
