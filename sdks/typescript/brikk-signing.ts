@@ -5,7 +5,7 @@
  *     const client = new OpenAI({
  *       baseURL: "https://brikk.example.com/v1",
  *       apiKey: process.env.BRIKK_API_KEY,
- *       fetch: signedFetch({ keyId: "bk_...", signingSecret: process.env.BRIKK_SIGNING_SECRET }),
+ *       fetch: signedFetch({ keyId: "bk_...", signingSecret: process.env.BRIKK_SIGNING_SECRET! }),
  *     });
  *
  * A signature is good for one request. Client libraries call `fetch` once for each attempt, so every retry is signed anew.

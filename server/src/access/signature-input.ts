@@ -14,7 +14,7 @@ export interface SignatureInput {
   readonly signature: Buffer;
 }
 
-export const ALGORITHM = "hmac-sha256";
+const ALGORITHM = "hmac-sha256";
 const SHORTEST_NONCE = 16;
 const LONGEST_NONCE = 64;
 /** More than a request could need; each costs a walk through its headers. */

@@ -14,7 +14,8 @@ export function parseStrictDictionary(text: string): Dictionary | undefined {
   } catch {
     return undefined;
   }
-  return withoutWhitespace(serializeDictionary(dictionary)) === withoutWhitespace(text) ? dictionary : undefined;
+  const strict = serializeDictionary(dictionary);
+  return strict === text || withoutWhitespace(strict) === withoutWhitespace(text) ? dictionary : undefined;
 }
 
 const withoutWhitespace = (text: string): string => text.replaceAll(/[ \t]/g, "");

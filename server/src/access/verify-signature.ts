@@ -136,26 +136,29 @@ const hasBody = ({ headers }: WireRequest): boolean =>
 
 function assertTimes({ createdS, expiresS }: SignatureInput, nowMs: number): void {
   const nowS = nowMs / 1_000;
-  const details = { created: createdS, server_time: Math.floor(nowS), window_seconds: WINDOW_S };
-  const times = `The signature was created at ${isoTime(createdS)}, and the server's time is ${isoTime(nowS)}`;
+  const refuse = (reason: "too_old" | "in_future" | "expired", message: string): BrikkError =>
+    signatureRefusal(
+      reason,
+      `The signature was created at ${isoTime(createdS)}, and the server's time is ${isoTime(nowS)}: ${message}`,
+      {
+        created: createdS,
+        ...(expiresS !== undefined && { expires: expiresS }),
+        server_time: Math.floor(nowS),
+        window_seconds: WINDOW_S,
+      },
+    );
   if (nowS - createdS > WINDOW_S)
-    throw signatureRefusal(
+    throw refuse(
       "too_old",
-      `${times}: more than ${WINDOW_S} s later. Sign each request when it is sent, and each retry anew; if you do, set your machine's clock.`,
-      details,
+      `more than ${WINDOW_S} s later. Sign each request when it is sent, and each retry anew; if you do, set your machine's clock.`,
     );
   if (createdS - nowS > AHEAD_S)
-    throw signatureRefusal(
+    throw refuse(
       "in_future",
-      `${times}: more than ${AHEAD_S} s earlier. Set your machine's clock, or take the time that the server tells.`,
-      details,
+      `more than ${AHEAD_S} s earlier. Set your machine's clock, or take the time that the server tells.`,
     );
   if (expiresS !== undefined && nowS > expiresS)
-    throw signatureRefusal(
-      "expired",
-      `The signature itself says that it expired at ${isoTime(expiresS)}, and the server's time is ${isoTime(nowS)}.`,
-      { ...details, expires: expiresS },
-    );
+    throw refuse("expired", `the signature itself ends before that, at ${isoTime(expiresS)}.`);
 }
 
 function assertMatch(request: WireRequest, input: SignatureInput, hmacKey: Buffer): void {

@@ -49,7 +49,7 @@ test(
     const redis = await redisFor(t);
     const instances = await Promise.all(Array.from({ length: 4 }, () => instanceFor(t, redis, clock)));
     const use = { keyId: KEY, nonce: "a nonce {of} odd: signs", createdS: secondOf(clock) };
-    const verdicts = await Promise.all(Array.from({ length: 100 }, (_, n) => instances[n % 4]!.memory.take(use)));
+    const verdicts = await Promise.all(Array.from({ length: 100 }, async (_, n) => instances[n % 4]!.memory.take(use)));
     assert.equal(verdicts.filter(({ kind }) => kind === "new").length, 1);
     assert.equal(verdicts.filter(({ kind }) => kind === "used").length, 99);
     assert.deepEqual(await instances[0]!.memory.take({ ...use, keyId: "bk_bbbbbbbbbbbb" }), { kind: "new" });

@@ -238,9 +238,9 @@ test("a changed path, query or method is refused, as are another key's signature
 
 test("a request sent again is refused, and of 300 at once exactly one enters", async () => {
   const key = await signedKey();
-  const once = signedChat(key);
-  assert.equal((await send(once, { body: CHAT })).status, 200);
-  await assertRefused("nonce_used", send(once, { body: CHAT }));
+  const first = signedChat(key);
+  assert.equal((await send(first, { body: CHAT })).status, 200);
+  await assertRefused("nonce_used", send(first, { body: CHAT }));
   const before = asked();
   const crowd = signedChat(key);
   const answers = await Promise.all(Array.from({ length: 300 }, () => send(crowd, { body: CHAT })));
@@ -354,7 +354,7 @@ onPostgres("two instances with one Redis take a request once between them, and n
   };
   const instances = await Promise.all([startGateway({ clock, environment }), startGateway({ clock, environment })]);
   t.after(() => Promise.all(instances.map((instance) => instance.close())));
-  const [one, other] = instances as [GatewayUnderTest, GatewayUnderTest];
+  const [one, other] = instances;
   const key = await signedKey(one);
   const request = signedChat(key);
   assert.equal((await send(request, { body: CHAT, to: one })).status, 200);
