@@ -12,6 +12,7 @@ import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -48,11 +49,13 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
+    verifySignature: gateway.verifySignature,
     rateLimiter: gateway.rateLimiter,
     inFlight,
     metrics,
   });
   registerJsonBody(app);
+  registerSignedBody(app);
   await registerApiDocument(app, version);
 
   const answerCompletion = createAnswerCompletion(

@@ -5,7 +5,10 @@ import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createSigningSecrets } from "./access/signing-secrets.ts";
+import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
@@ -44,6 +47,7 @@ export interface Gateway {
   readonly vault: Vault;
   readonly audit: AuditTrail;
   readonly authenticate: Authenticate;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
   readonly router: ModelRouter;
@@ -166,6 +170,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onProbed: providerRecorder.onProbed,
         });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
+  const nonces = await openNonceMemory(config, clock, logger);
 
   return {
     config,
@@ -182,6 +187,12 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       keyRing,
       requireAuth: config.requireAuth,
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
+      clock,
+    }),
+    verifySignature: createSignatureVerifier({
+      signingSecretOf: (keyId) => keyRing.sealedSigningSecret(keyId),
+      openSigningSecret: createSigningSecrets({ vault }),
+      nonces,
       clock,
     }),
     rateLimiter,
@@ -222,7 +233,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       keyRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
-      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close(), nonces.close()]);
     },
   };
 }
@@ -248,6 +259,22 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
       metrics.rateLimitsDegraded.set(0);
       logger.info("Redis answers again; rate limits are shared");
     },
+  });
+}
+
+async function openNonceMemory(config: Config, clock: Clock, logger: Logger): Promise<NonceMemory> {
+  if (config.redisUrl === undefined) return createNonceMemory({ clock });
+  const { openSharedNonceMemory } = await import("./access/shared-nonce-memory.ts");
+  return openSharedNonceMemory({
+    url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
+    clock,
+    onDown: (error) =>
+      logger.error(
+        { error },
+        "Redis does not answer; signed requests get 503, since who was let in cannot be remembered",
+      ),
+    onUp: () => logger.info("Redis answers again; signed requests are served"),
   });
 }
 

@@ -45,6 +45,8 @@ export interface KeyRing {
   find(secretHash: string): FoundKey | undefined | Promise<FoundKey | undefined>;
   /** The newest known state of a key. */
   get(keyId: string): ApiKey | undefined;
+  /** As it is stored, sealed; undefined when the key has none. */
+  sealedSigningSecret(keyId: string): string | undefined;
 }
 
 const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.week_soft_cap_nano_usd, k.week_hard_cap_nano_usd,
@@ -188,5 +190,6 @@ export function createKeyRing(options: {
       return ask(secretHash);
     },
     get: (keyId) => keys.get(keyId)?.key,
+    sealedSigningSecret: (keyId) => keys.get(keyId)?.signingSecret,
   };
 }
