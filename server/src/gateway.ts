@@ -93,8 +93,10 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const keyStore = createKeyStore({
     database,
     clock,
+    vault,
+    audit,
     // Whoever changed a key here finds it changed at once; what fails is tried again by the ring's own polls.
-    onChange: () => void keyRing.refresh().catch(() => undefined),
+    onChange: () => keyRing.refresh().catch(() => undefined),
   });
   await keyStore.ensureAnonymousKey();
   await keyRing.start();

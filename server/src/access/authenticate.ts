@@ -2,6 +2,7 @@ import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type ApiKey, keyStatusAt } from "./api-key.ts";
 import type { FoundKey, KeyRing } from "./key-ring.ts";
+import { HOW_TO_GET, keyExpired, keyRevoked, secretEnded } from "./key-refusals.ts";
 import { hashSecret, looksLikeSecret, parseSecret, type Secret, secretPrefix } from "./secret.ts";
 
 /** The two headers that may carry a secret, as node:http gives them. */
@@ -25,8 +26,6 @@ type Credential =
   | { readonly kind: "secret"; readonly secret: Secret };
 
 const HOW_TO_SEND = "Send your key as `X-Brikk-API-Key: brikk_...` or `Authorization: Bearer brikk_...`.";
-const HOW_TO_GET =
-  "Ask whoever runs this gateway for a new one (`npm run -s brikk -- keys create --name NAME` makes one).";
 
 export function createAuthenticator(options: {
   readonly keyRing: KeyRing;
@@ -47,11 +46,11 @@ export function createAuthenticator(options: {
   }
 
   function admit(found: FoundKey | undefined, secret: Secret): ApiKey {
-    const shown = `${secretPrefix(secret)}...`;
+    const prefix = secretPrefix(secret);
     if (found === undefined) {
       throw new BrikkError(
         "invalid_api_key",
-        `The API key ${shown} is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
+        `The API key ${prefix}... is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
       );
     }
     const { key, secretNotAfterMs } = found;
@@ -59,22 +58,12 @@ export function createAuthenticator(options: {
     const status = keyStatusAt(key, nowMs);
     switch (status) {
       case "revoked":
-        throw new BrikkError(
-          "key_revoked",
-          `The API key ${shown} (${key.id}) was revoked and is no longer accepted. ${HOW_TO_GET}`,
-        );
+        throw keyRevoked({ prefix, keyId: key.id });
       case "expired":
-        throw new BrikkError(
-          "key_expired",
-          `The API key ${shown} (${key.id}) expired on ${isoTime(key.expiresAtMs)}. ${HOW_TO_GET}`,
-        );
+        throw keyExpired({ prefix, keyId: key.id }, key.expiresAtMs);
       case "active":
-        if (secretNotAfterMs !== undefined && secretNotAfterMs <= nowMs) {
-          throw new BrikkError(
-            "key_expired",
-            `The API key ${shown} (${key.id}) was replaced by a newer secret and ended on ${isoTime(secretNotAfterMs)}. Use the new secret.`,
-          );
-        }
+        if (secretNotAfterMs !== undefined && secretNotAfterMs <= nowMs)
+          throw secretEnded({ prefix, keyId: key.id }, secretNotAfterMs);
         return key;
       default:
         return status satisfies never;
@@ -151,5 +140,3 @@ function ownCredential(text: string): Credential {
 }
 
 const looksLikeKeyId = (text: string): boolean => /^bk_[0-9A-Za-z]{12}$/.test(text);
-
-const isoTime = (ms: number | undefined): string => (ms === undefined ? "an unknown day" : new Date(ms).toISOString());

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { ANONYMOUS_KEY_ID, keyStatusAt } from "../../src/access/api-key.ts";
-import { createKeyStore } from "../../src/access/key-store.ts";
+import { type CreatedKey, createKeyStore } from "../../src/access/key-store.ts";
 import { parseSecret } from "../../src/access/secret.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { DialectName } from "../../src/storage/database.ts";
@@ -15,7 +15,7 @@ async function setUp(t: TestContext, dialect: DialectName) {
   const { database, url } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const changes: number[] = [];
-  const keyStore = createKeyStore({ database, clock, onChange: () => changes.push(clock.now()) });
+  const keyStore = createKeyStore({ database, clock, onChange: async () => void changes.push(clock.now()) });
   return { database, url, clock, keyStore, changes };
 }
 
@@ -77,11 +77,15 @@ onEachDatabase("keys are listed oldest first with the first 12 characters of the
   await keyStore.ensureAnonymousKey();
   clock.advance(1);
   const last = await keyStore.create({ name: "last" });
-  assert.deepEqual(await keyStore.list(), [
-    { key: first.key, secretPrefixes: [first.secret.slice(0, 12)] },
-    { key: await keyStore.ensureAnonymousKey(), secretPrefixes: [] },
-    { key: last.key, secretPrefixes: [last.secret.slice(0, 12)] },
-  ]);
+  const secretOf = ({ key, secret }: CreatedKey) => ({ prefix: secret.slice(0, 12), createdAtMs: key.createdAtMs });
+  assert.deepEqual(await keyStore.list({ limit: 10 }), {
+    keys: [
+      { key: first.key, secrets: [secretOf(first)], hasSigningSecret: false },
+      { key: await keyStore.ensureAnonymousKey(), secrets: [], hasSigningSecret: false },
+      { key: last.key, secrets: [secretOf(last)], hasSigningSecret: false },
+    ],
+    next: undefined,
+  });
 });
 
 onEachDatabase(
@@ -161,7 +165,7 @@ onEachDatabase("the anonymous key is made once, whoever asks and how often", asy
   ]);
   for (const key of made) assert.deepEqual(key, made[0]);
   assert.equal(made[0].id, ANONYMOUS_KEY_ID);
-  assert.equal((await keyStore.list()).length, 1);
+  assert.equal((await keyStore.list({ limit: 10 })).keys.length, 1);
   assert.ok(changes.length <= 1);
 });
 
