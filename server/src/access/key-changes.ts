@@ -126,7 +126,8 @@ export function changedKey(before: NewKey, changes: KeyChanges, defaults: KeyDef
     allowedProviders: after(before.allowedProviders, changes.allowedProviders),
     allowedIps: after(before.allowedIps, changes.allowedIps && canonical(changes.allowedIps)),
     metadata: after(before.metadata, changes.metadata),
-    signingRequired: after<boolean>(before.signingRequired, changes.signingRequired) === true ? true : undefined,
+    signingRequired:
+      after<boolean>(before.signingRequired, changes.signingRequired) === true ? (true as const) : undefined,
     expiresAtMs,
   };
   return {

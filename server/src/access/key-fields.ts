@@ -42,7 +42,11 @@ export function keyFields(key: ApiKey, defaults: KeyDefaults) {
 }
 
 /** The same with its state and the beginnings of its secrets, for who administers it. */
-export const listedKeyFields = ({ key, secrets, hasSigningSecret }: ListedKey, defaults: KeyDefaults, nowMs: number) => ({
+export const listedKeyFields = (
+  { key, secrets, hasSigningSecret }: ListedKey,
+  defaults: KeyDefaults,
+  nowMs: number,
+) => ({
   id: key.id,
   key_id: key.id,
   ...keyFields(key, defaults),

@@ -251,11 +251,11 @@ export function createKeyStore(options: {
           );
       }
       if (q !== undefined)
-        rows = rows.where(({ or, eb, selectFrom }) =>
-          or([
+        rows = rows.where((where) =>
+          where.or([
             sql<boolean>`lower(name) like ${`%${q.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`} escape '\\'`,
-            eb("id", "=", q),
-            eb("id", "in", selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
+            where.eb("id", "=", q),
+            where.eb("id", "in", where.selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
           ]),
         );
       const found = await rows.execute();

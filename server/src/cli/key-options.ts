@@ -1,4 +1,11 @@
-import { changedKey, faultIn, KEY_BOUNDS, type KeyChanges, type KeyFault, type KeyField } from "../access/key-changes.ts";
+import {
+  changedKey,
+  faultIn,
+  KEY_BOUNDS,
+  type KeyChanges,
+  type KeyFault,
+  type KeyField,
+} from "../access/key-changes.ts";
 import type { RescueMode } from "../access/api-key.ts";
 import type { NewKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";

@@ -7,6 +7,7 @@ import { administeredKeys } from "./administered-keys.ts";
 import { parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { isoTime, json, usd } from "./key-view.ts";
+import { tableOf } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const keysListHelp = `Lists all keys, oldest first. Secrets are not stored, so only their first characters are shown.
@@ -78,19 +79,8 @@ function keyTable(listed: readonly ListedKey[], config: Config, nowMs: number): 
   const filled = columns
     .map(({ title, cell, optional }) => ({ optional, cells: [title, ...listed.map((one) => cell(one) || "-")] }))
     .filter(({ optional, cells }) => optional !== true || cells.slice(1).some((cell) => cell !== "-"))
-    .map(({ cells }) => {
-      const width = Math.max(...cells.map((cell) => cell.length));
-      return cells.map((cell) => cell.padEnd(width));
-    });
-  return filled[0]!
-    .map(
-      (_, row) =>
-        `${filled
-          .map((cells) => cells[row])
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
+    .map(({ cells }) => cells);
+  return tableOf(filled[0]!.map((_, row) => filled.map((cells) => cells[row]!)));
 }
 
 const shortened = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 3)}...` : text);

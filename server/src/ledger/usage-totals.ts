@@ -54,7 +54,10 @@ export function chooseTotalBounds(
   const toMs = Math.ceil((asked.toMs ?? nowMs + 1) / HOUR_MS) * HOUR_MS;
   const fromMs = Math.floor((asked.fromMs ?? toMs - USUAL_DAYS * DAY_MS) / HOUR_MS) * HOUR_MS;
   if (fromMs >= toMs || (asked.fromMs !== undefined && asked.toMs !== undefined && asked.fromMs >= asked.toMs))
-    return { kind: "refused", reason: "from must be before to, which is itself not counted, and before now without one" };
+    return {
+      kind: "refused",
+      reason: "from must be before to, which is itself not counted, and before now without one",
+    };
   if (toMs - fromMs > MOST_DAYS * DAY_MS)
     return { kind: "refused", reason: `at most ${MOST_DAYS} days are added up at once` };
   return { kind: "fitting", bounds: { fromMs, toMs } };
@@ -101,13 +104,11 @@ export async function readUsageTotals(
       params: [...params, ...(after === undefined ? [] : [after.cost, after.cost, after.group]), limit + 1],
     },
   ]);
-  const page = groups.slice(0, limit).map(
-    (row): GroupTotal => ({
-      ...totalOf(row),
-      group: String(row["grouped"]),
-      keyName: row["key_name"] === null ? undefined : String(row["key_name"]),
-    }),
-  );
+  const page = groups.slice(0, limit).map((row): GroupTotal => ({
+    ...totalOf(row),
+    group: String(row["grouped"]),
+    keyName: row["key_name"] === null ? undefined : String(row["key_name"]),
+  }));
   const last = page.at(-1);
   return {
     total: totalOf(total ?? {}),

@@ -173,7 +173,10 @@ export function registerAdminKeyRoutes(
         ...common,
         params,
         headers: z.looseObject({
-          "if-match": z.string().optional().describe('The ETag that the change was made on, such as "17"; `*`: whatever there is.'),
+          "if-match": z
+            .string()
+            .optional()
+            .describe('The ETag that the change was made on, such as "17"; `*`: whatever there is.'),
         }),
         body: keyPatch,
         response: {
@@ -274,12 +277,7 @@ export function registerAdminKeyRoutes(
       refuseAnonymous(id, "has no secret, so that there is nothing to rotate");
       refuseRevoked((await found(id)).key);
       const graceMs = (request.body?.grace_period_seconds ?? 0) * 1_000;
-      const rotation = await keyStore.rotate(
-        id,
-        { graceMs },
-        adminActor(request),
-        idempotencyOf(request, "admin"),
-      );
+      const rotation = await keyStore.rotate(id, { graceMs }, adminActor(request), idempotencyOf(request, "admin"));
       if (rotation === undefined) throw noSuchKey(id);
       const { key, secret, oldKeyPrefix, rotatedAtMs, oldValidUntilMs, replayed } = rotation;
       return secretAnswer(reply, replayed)
@@ -326,35 +324,41 @@ export function registerAdminKeyRoutes(
       schema: {
         operationId: "getKeyUsage",
         summary: "What a key used",
-        description: "Cost, requests and tokens of today, this week and this month, as the key's caller sees them at `/usage/me`.",
+        description:
+          "Cost, requests and tokens of today, this week and this month, as the key's caller sees them at `/usage/me`.",
         ...common,
         params,
         response: { 200: usageAnswer.describe("The key's usage."), ...ofOne },
       },
     },
-    async (request) => {
-      const { key } = await found(request.params.id);
+    async ({ params: { id } }) => {
+      const { key } = await found(id);
       return answerKeyUsage({ database, clock }, key, await ledger.standingNow(key));
     },
   );
 }
 
 const noSuchKey = (id: string): BrikkError =>
-  new BrikkError("not_found", `There is no key ${id} here. GET /admin/keys lists those that there are.`, { param: "id" });
+  new BrikkError("not_found", `There is no key ${id} here. GET /admin/keys lists those that there are.`, {
+    param: "id",
+  });
 
 const refusedFor = ({ field, fault }: KeyFault): BrikkError =>
   new BrikkError("invalid_request", `${field}: ${fault}.`, { param: field });
 
 function refuseRevoked(key: ApiKey): void {
   if (key.state.kind === "revoked")
-    throw new BrikkError("invalid_request", `The key ${key.id} was revoked for good and cannot be changed; make a new one.`, {
-      param: "id",
-    });
+    throw new BrikkError(
+      "invalid_request",
+      `The key ${key.id} was revoked for good and cannot be changed; make a new one.`,
+      {
+        param: "id",
+      },
+    );
 }
 
 function refuseAnonymous(id: string, why: string): void {
-  if (id === ANONYMOUS_KEY_ID)
-    throw new BrikkError("invalid_request", `The anonymous key ${why}.`, { param: "id" });
+  if (id === ANONYMOUS_KEY_ID) throw new BrikkError("invalid_request", `The anonymous key ${why}.`, { param: "id" });
 }
 
 /** Kept by nobody on the way. */

@@ -12,7 +12,12 @@ export const keyId = z
 
 const usd = z.number().min(0).max(999_999_999).nullable().optional();
 const count = (most: number) => z.int().min(1).max(most).nullable().optional();
-const names = z.array(z.string().min(1).max(KEY_BOUNDS.listedLength)).min(1).max(KEY_BOUNDS.listed).nullable().optional();
+const names = z
+  .array(z.string().min(1).max(KEY_BOUNDS.listedLength))
+  .min(1)
+  .max(KEY_BOUNDS.listed)
+  .nullable()
+  .optional();
 
 const choices = {
   soft_cap_usd: usd.describe("Warn from this much spent per day. null: the server's default."),
@@ -76,9 +81,13 @@ export function keyChangesIn(body: Choices, document: JsonDocument): KeyChanges 
     if (value === undefined || value === null) return value;
     const exact = parseUsdNumber(memberText(document, field) ?? "");
     if (exact !== undefined) return exact;
-    throw new BrikkError("invalid_request", `${field}: has more than 9 decimals, and a nano-USD is the least there is.`, {
-      param: field,
-    });
+    throw new BrikkError(
+      "invalid_request",
+      `${field}: has more than 9 decimals, and a nano-USD is the least there is.`,
+      {
+        param: field,
+      },
+    );
   };
   const { expires_at: expiresAt } = body;
   return {
@@ -185,7 +194,10 @@ export const createdKey = z
   .object({
     ...ids,
     key: z.string().describe("The secret that callers send. Shown this once."),
-    signing_secret: z.string().optional().describe("What requests are signed with, where that is required. Shown this once."),
+    signing_secret: z
+      .string()
+      .optional()
+      .describe("What requests are signed with, where that is required. Shown this once."),
     ...fields,
     version: z.string(),
   })
