@@ -418,7 +418,7 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "create", "--name", "a", "--models", ","], /--models is empty/],
   [["keys", "create", "--name", "a", "--models", "a,a"], /--models has an entry twice/],
   [["keys", "create", "--name", "a", "--models", "a b"], /--models has an entry that is no name/],
-  [["keys", "create", "--name", "a", "--allowed-ips", "10.0.0.256"], /--allowed-ips "10\.0\.0\.256" is not an address/],
+  [["keys", "create", "--name", "a", "--allowed-ips", "here"], /--allowed-ips "here" is not an address/],
   [["keys", "create", "--name", "a", "--metadata", "team"], /give NAME=VALUE/],
   [["keys", "create", "--name", "a", "--metadata", "team=a", "--metadata", "team=b"], /team twice/],
   [["keys", "update", "bk_000000000000", "--signing-required", "--no-signing-required"], /Give either/],
