@@ -1,9 +1,11 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ApiKey } from "../../access/api-key.ts";
 import type { Authenticate } from "../../access/authenticate.ts";
+import { isAddressAllowed } from "../../access/ip-allow-list.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
+import { BrikkError } from "../../errors.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { InFlight } from "../in-flight.ts";
 
@@ -27,7 +29,7 @@ export interface AdmissionOptions {
   readonly metrics: Metrics;
 }
 
-/** draining or overloaded? -> authenticate -> rate limit, before a byte of the body is read. */
+/** draining or overloaded? -> authenticate -> allowed from there? -> rate limit, before a byte of the body is read. */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
   const { authenticate, rateLimiter, inFlight, metrics } = options;
 
@@ -39,13 +41,18 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
       throw refusal;
     }
     const found = authenticate(request.headers);
-    if (found instanceof Promise) return found.then((key) => limit(request, reply, key));
-    return limit(request, reply, found);
+    if (found instanceof Promise) return found.then((key) => admit(request, reply, key));
+    return admit(request, reply, found);
+  }
+
+  function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
+    request.key = key;
+    if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
+    return limit(request, reply, key);
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
-    request.key = key;
-    const admission = rateLimiter.admit({ key, remoteAddress: request.socket.remoteAddress });
+    const admission = rateLimiter.admit({ key, remoteAddress: request.ip });
     if (admission instanceof Promise) return admission.then((decided) => take(request, reply, decided));
     take(request, reply, admission);
     return undefined;
@@ -76,3 +83,10 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     done();
   });
 }
+
+const addressRefusal = (key: ApiKey, address: string): BrikkError =>
+  new BrikkError(
+    "ip_not_allowed",
+    `The key ${key.id} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
+    { details: { scope: "key", rule: "allowed_ips", address } },
+  );
