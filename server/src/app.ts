@@ -26,6 +26,8 @@ import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
 import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
+import { registerRotateKeyRoute } from "./http/routes/rotate-key.ts";
+import { registerSandboxKeyRoutes } from "./http/routes/sandbox-keys.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
@@ -78,7 +80,21 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     rateLimiter: gateway.rateLimiter,
   });
   registerAgentRoutes(app, { answerCompletion, router, providers });
-  registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerAccountRoutes(app, {
+    ledger,
+    database,
+    keyStore: gateway.keyStore,
+    clock,
+    rateLimitPerMin: config.rateLimitPerMin,
+  });
+  registerRotateKeyRoute(app, { keyStore: gateway.keyStore });
+  if (config.selfService)
+    registerSandboxKeyRoutes(app, {
+      keyStore: gateway.keyStore,
+      clock,
+      selfService: config.selfService,
+      requestsPerMin: config.anonymousRateLimitPerMin,
+    });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,

@@ -3,6 +3,9 @@ import type { Clock } from "../lib/clock.ts";
 import { type ApiKey, keyStatusAt } from "./api-key.ts";
 import type { FoundKey, KeyRing } from "./key-ring.ts";
 import { HOW_TO_GET, keyExpired, keyRevoked, secretEnded } from "./key-refusals.ts";
+import { createLimitCounts } from "./limit-counts.ts";
+import type { RateLimits } from "./rate-limits.ts";
+import { REPEATABLE_FOR_MS } from "./rotate-key.ts";
 import { hashSecret, looksLikeSecret, parseSecret, type Secret, secretPrefix } from "./secret.ts";
 
 /** The two headers that may carry a secret, as node:http gives them. */
@@ -15,8 +18,19 @@ export interface CredentialHeaders {
  * Who is calling. Synchronous when memory can answer, so that the common case costs no promise. Throws or rejects with the
  * coded errors missing_api_key, invalid_api_key, key_expired, key_revoked and storage_unavailable; no message ever holds more
  * of a secret than its first 12 characters.
+ *
+ * What a state of a key or secret is answered with is in docs/keys.md, and its table is checked against this.
  */
-export type Authenticate = (headers: CredentialHeaders) => ApiKey | Promise<ApiKey>;
+export type Authenticate = (headers: CredentialHeaders, use?: SecretUse) => ApiKey | Promise<ApiKey>;
+
+/**
+ * `repeat-of-rotation` lets in a secret that a rotation ended a short while ago as well. Whoever asks for it does nothing for its
+ * holder but give that rotation's answer again, to who knows its Idempotency-Key (see rotate-key.ts).
+ */
+export type SecretUse = "call" | "repeat-of-rotation";
+
+/** Else whoever has a key's ended secret could use up what the key may ask for in a minute, or look for the Idempotency-Key. */
+const REPEATS_PER_MIN = 10;
 
 type Credential =
   | { readonly kind: "none" }
@@ -35,6 +49,7 @@ export function createAuthenticator(options: {
   readonly clock: Clock;
 }): Authenticate {
   const { keyRing, requireAuth, anonymousKey, clock } = options;
+  const repeats = createLimitCounts({ clock });
 
   function admitAnonymous(refusal: () => BrikkError): ApiKey {
     if (requireAuth) throw refusal();
@@ -45,7 +60,11 @@ export function createAuthenticator(options: {
     return key;
   }
 
-  function admit(found: FoundKey | undefined, secret: Secret): ApiKey {
+  /** Whether an ended secret may still ask for its rotation's answer; counts that it does. */
+  const mayRepeat = (keyId: string, endedAtMs: number, nowMs: number): boolean =>
+    nowMs < endedAtMs + REPEATABLE_FOR_MS && repeats.admit(repeatLimits(keyId)).allowed;
+
+  function admit(found: FoundKey | undefined, secret: Secret, use: SecretUse): ApiKey {
     const prefix = secretPrefix(secret);
     if (found === undefined) {
       throw new BrikkError(
@@ -62,7 +81,8 @@ export function createAuthenticator(options: {
       case "expired":
         throw keyExpired({ prefix, keyId: key.id }, key.expiresAtMs);
       case "active":
-        if (secretNotAfterMs !== undefined && secretNotAfterMs <= nowMs)
+        if (secretNotAfterMs === undefined || secretNotAfterMs > nowMs) return key;
+        if (use !== "repeat-of-rotation" || !mayRepeat(key.id, secretNotAfterMs, nowMs))
           throw secretEnded({ prefix, keyId: key.id }, secretNotAfterMs);
         return key;
       default:
@@ -70,7 +90,7 @@ export function createAuthenticator(options: {
     }
   }
 
-  return (headers) => {
+  return (headers, use = "call") => {
     const credential = credentialOf(headers);
     switch (credential.kind) {
       case "none":
@@ -90,13 +110,27 @@ export function createAuthenticator(options: {
       case "secret": {
         const { secret } = credential;
         const found = keyRing.find(hashSecret(secret));
-        return found instanceof Promise ? found.then((late) => admit(late, secret)) : admit(found, secret);
+        return found instanceof Promise ? found.then((late) => admit(late, secret, use)) : admit(found, secret, use);
       }
       default:
         return credential satisfies never;
     }
   };
 }
+
+/** The secret that a request came with, if it is well formed. */
+export function presentedSecret(headers: CredentialHeaders): Secret | undefined {
+  const credential = credentialOf(headers);
+  return credential.kind === "secret" ? credential.secret : undefined;
+}
+
+const repeatLimits = (keyId: string): RateLimits => ({
+  keyId,
+  requestsPerMin: REPEATS_PER_MIN,
+  tokensPerMin: undefined,
+  concurrentRequests: undefined,
+  address: undefined,
+});
 
 /** The header of our own wins over Authorization, which SDKs fill in whether they are asked to or not. */
 function credentialOf(headers: CredentialHeaders): Credential {

@@ -3,6 +3,7 @@ import { type Actor, SYSTEM } from "../audit/actor.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "../audit/audit-trail.ts";
 import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import { reach } from "../lib/fault-point.ts";
 import { newKeyId } from "../lib/ids.ts";
 import type { Database } from "../storage/database.ts";
 import { lockTable } from "../storage/lock-table.ts";
@@ -236,18 +237,18 @@ export function createKeyStore(options: {
         .orderBy("id")
         .limit(limit + 1);
       if (position !== undefined)
-        rows = rows.where(({ and, or, eb }) =>
-          or([
-            eb("created_at_ms", ">", BigInt(position.createdAtMs)),
-            and([eb("created_at_ms", "=", BigInt(position.createdAtMs)), eb("id", ">", position.id)]),
+        rows = rows.where((where) =>
+          where.or([
+            where("created_at_ms", ">", BigInt(position.createdAtMs)),
+            where.and([where("created_at_ms", "=", BigInt(position.createdAtMs)), where("id", ">", position.id)]),
           ]),
         );
       if (status !== undefined) {
         rows = rows.where("status", "=", status === "revoked" ? "revoked" : "active");
         if (status === "expired") rows = rows.where("expires_at_ms", "<=", BigInt(nowMs));
         if (status === "active")
-          rows = rows.where(({ or, eb }) =>
-            or([eb("expires_at_ms", "is", null), eb("expires_at_ms", ">", BigInt(nowMs))]),
+          rows = rows.where((where) =>
+            where.or([where("expires_at_ms", "is", null), where("expires_at_ms", ">", BigInt(nowMs))]),
           );
       }
       if (q !== undefined)
@@ -375,6 +376,7 @@ export function createKeyStore(options: {
           replayed: rotated.replayed,
         };
       });
+      reach("rotated");
       if (rotation !== undefined) await onChange?.();
       return rotation;
     },
@@ -446,7 +448,7 @@ async function listed(
       "in",
       rows.map(({ id }) => id),
     )
-    .where(({ or, eb }) => or([eb("not_after_ms", "is", null), eb("not_after_ms", ">", BigInt(nowMs))]))
+    .where((where) => where.or([where("not_after_ms", "is", null), where("not_after_ms", ">", BigInt(nowMs))]))
     .orderBy("created_at_ms")
     .execute();
   const byKey = Map.groupBy(secrets, ({ key_id: keyId }) => keyId);

@@ -44,7 +44,7 @@ export async function countSelfService(
     ])
     .where("origin", "=", "self_service")
     .where("status", "=", "active")
-    .where(({ or, eb }) => or([eb("expires_at_ms", "is", null), eb("expires_at_ms", ">", BigInt(nowMs))]))
+    .where((where) => where.or([where("expires_at_ms", "is", null), where("expires_at_ms", ">", BigInt(nowMs))]))
     .executeTakeFirstOrThrow();
   if (Number(all.in_force) >= most)
     return { kind: "too-many", inForce: Number(all.in_force), againAtMs: Number(all.first_end_ms ?? nowMs + DAY_MS) };

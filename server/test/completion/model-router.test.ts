@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { ModelRights } from "../../src/completion/allowed-models.ts";
 import { createModelRouter, type ModelRouter, type RouterWish } from "../../src/completion/model-router.ts";
 import type { TargetStanding } from "../../src/completion/provider-health.ts";
 import type { PolicyConfig } from "../../src/config.ts";
@@ -11,7 +12,11 @@ import { ALL_WELL, chatRequest, connectedProvider, named, policyOf } from "./rou
 /** What a router reads of them. */
 function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
   const all = Object.entries(defaults).map(([name, defaultModel]) => connectedProvider(name, { defaultModel }));
-  const set: Partial<ProviderSet> = { all, find: (name) => all.find(({ provider }) => provider.name === name) };
+  const set: Partial<ProviderSet> = {
+    all,
+    known: Object.keys(defaults),
+    find: (name) => all.find(({ provider }) => provider.name === name),
+  };
   return set as ProviderSet;
 }
 
@@ -19,13 +24,14 @@ interface RouterParts {
   readonly overrides?: readonly PriceOverride[];
   readonly policies?: readonly PolicyConfig[];
   readonly standingOf?: (provider: string, model: string) => TargetStanding;
+  readonly rights?: ModelRights;
 }
 
 type Names = Parameters<ModelRouter["byName"]>[0];
 
 function routerOver(
   defaults: Readonly<Record<string, string>>,
-  { overrides = [], policies = [], standingOf = () => ALL_WELL }: RouterParts = {},
+  { overrides = [], policies = [], standingOf = () => ALL_WELL, rights = {} }: RouterParts = {},
 ) {
   const catalogue = buildModelCatalogue({ overrides, now: () => Date.UTC(2026, 10, 23) });
   const providers = providerSet(defaults);
@@ -38,9 +44,9 @@ function routerOver(
     random: () => 0.5,
   });
   return {
-    byName: (names: Names, body: object = {}) => router.byName(names, chatRequest(body)),
-    byWish: (wish: RouterWish, body: object = {}) => router.byWish(wish, chatRequest(body)),
-    byProvider: (name: string) => router.byProvider(providers.find(name)!),
+    byName: (names: Names, body: object = {}) => router.byName(names, chatRequest(body), rights),
+    byWish: (wish: RouterWish, body: object = {}) => router.byWish(wish, chatRequest(body), rights),
+    byProvider: (name: string) => router.byProvider(providers.find(name)!, rights),
   };
 }
 const both = { openai: "gpt-4o-mini", mistral: "mistral-small-latest" };

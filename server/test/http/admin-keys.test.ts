@@ -262,7 +262,7 @@ onEachDatabase(
       assert.equal(status, 201);
       assert.deepEqual(body, answers[0]!.body);
     }
-    assert.equal(answers.filter(({ headers }) => headers.get("idempotency-replayed") === "true").length, 7);
+    assert.equal(answers.filter(({ headers }) => headers.get("idempotent-replayed") === "true").length, 7);
     assert.equal((await brikk.all("select id from api_keys where name = 'once'")).length, 1);
     const other = await create({ name: "another" });
     assert.deepEqual([other.status, other.body.error.code], [422, "idempotency_key_reused"]);

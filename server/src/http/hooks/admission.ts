@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ApiKey } from "../../access/api-key.ts";
-import type { Authenticate } from "../../access/authenticate.ts";
+import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
 import { isAddressAllowed } from "../../access/ip-allow-list.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
@@ -19,6 +19,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed, or `admin`. */
     open?: boolean;
+    /** Gives the answer of a rotation again, also to the secret that the rotation ended. */
+    repeatsRotation?: boolean;
   }
 }
 
@@ -40,7 +42,7 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
       if (refusal.code === "draining") reply.header("connection", "close");
       throw refusal;
     }
-    const found = authenticate(request.headers);
+    const found = authenticate(request.headers, secretUseOf(request));
     if (found instanceof Promise) return found.then((key) => admit(request, reply, key));
     return admit(request, reply, found);
   }
@@ -90,3 +92,8 @@ const addressRefusal = (key: ApiKey, address: string): BrikkError =>
     `The key ${key.id} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
     { details: { scope: "key", rule: "allowed_ips", address } },
   );
+
+const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>
+  routeOptions.config.repeatsRotation === true && headers["idempotency-key"] !== undefined
+    ? "repeat-of-rotation"
+    : "call";

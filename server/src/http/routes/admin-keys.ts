@@ -11,7 +11,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Database } from "../../storage/database.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
-import { idempotencyOf } from "../idempotency-of.ts";
+import { idempotencyOf } from "../idempotency-key.ts";
 import { etagOf, expectedRevision, readIfMatch } from "../if-match.ts";
 import {
   administeredKey,
@@ -48,7 +48,9 @@ export function registerAdminKeyRoutes(
     "idempotency-key": z
       .string()
       .optional()
-      .describe("A text of your choice; the same request with it again, within 24 hours, gets the same answer."),
+      .describe(
+        "1 to 255 visible ASCII characters, such as a UUID. The same request with it again, within 24 hours, gets the same answer, with Idempotent-Replayed: true.",
+      ),
   });
 
   const shown = (listed: ListedKey) => listedKeyFields(listed, defaults, clock.now());
@@ -88,7 +90,7 @@ export function registerAdminKeyRoutes(
       const { key, secret, signingSecret, replayed } = await keyStore.create(
         wanted,
         adminActor(request),
-        idempotencyOf(request, "admin"),
+        idempotencyOf(request, "admin", request.body),
       );
       return secretAnswer(reply, replayed)
         .code(201)
@@ -277,7 +279,12 @@ export function registerAdminKeyRoutes(
       refuseAnonymous(id, "has no secret, so that there is nothing to rotate");
       refuseRevoked((await found(id)).key);
       const graceMs = (request.body?.grace_period_seconds ?? 0) * 1_000;
-      const rotation = await keyStore.rotate(id, { graceMs }, adminActor(request), idempotencyOf(request, "admin"));
+      const rotation = await keyStore.rotate(
+        id,
+        { graceMs },
+        adminActor(request),
+        idempotencyOf(request, "admin", { id, graceMs }),
+      );
       if (rotation === undefined) throw noSuchKey(id);
       const { key, secret, oldKeyPrefix, rotatedAtMs, oldValidUntilMs, replayed } = rotation;
       return secretAnswer(reply, replayed)
@@ -364,5 +371,5 @@ function refuseAnonymous(id: string, why: string): void {
 /** Kept by nobody on the way. */
 function secretAnswer(reply: FastifyReply, replayed: boolean): FastifyReply {
   reply.header("cache-control", "no-store");
-  return replayed ? reply.header("idempotency-replayed", "true") : reply;
+  return replayed ? reply.header("idempotent-replayed", "true") : reply;
 }
