@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import { test } from "node:test";
 import type { GatewayUnderTest } from "../harness/gateway-under-test.ts";
-import type { DialectName } from "../../src/storage/database.ts";
+import type { DialectName, SqlValue } from "../../src/storage/database.ts";
 import { DAY_MS, eventRow, HOUR_MS, insertEvents, MONDAY_MS, rollUpEvents, seedEvents } from "../ledger/ledger-rows.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import { onEachDatabase } from "../storage/scratch.ts";
@@ -72,12 +72,12 @@ onEachDatabase(
       const rows = await brikk.all(
         `select ${column} as grouped, cast(sum(cost_nano_usd) as bigint) as cost, count(*) as requests from usage_events group by 1`,
       );
-      const label = (value: unknown): string | null =>
-        value === null
+      const label = (value: SqlValue | undefined): string | null =>
+        value === null || value === undefined
           ? null
           : groupBy === "day"
             ? new Date(Number(value) * DAY_MS).toISOString().slice(0, 10)
-            : String(value);
+            : `${typeof value === "object" ? "" : value}`;
       const byLabel = (a: readonly unknown[], b: readonly unknown[]): number =>
         String(a[0]).localeCompare(String(b[0]));
       assert.deepEqual(
@@ -169,7 +169,8 @@ test("a group whose name has anything in it has its place on a page", async (t) 
     seen.push(...body.data.map(({ group }) => group));
     cursor = body.next_cursor;
   } while (cursor !== null);
-  assert.deepEqual(seen.toSorted(), models.toSorted());
+  assert.deepEqual(new Set(seen), new Set(models));
+  assert.equal(seen.length, models.length);
 });
 
 test("a question that cannot be answered is refused with its part", async (t) => {

@@ -227,8 +227,11 @@ test("secrets are renewed with the old one in its grace, and signing is asked fo
   assert.equal(Date.parse(rotated["old_key_valid_until"]!) - Date.parse(rotated["rotated_at"]!), 7_200_000);
   const { secrets } = await printed<PrintedKey>(brikk("keys", "show", id, "--json"));
   assert.deepEqual(
-    secrets.map(({ valid_until: validUntil }) => validUntil).sort(),
-    [rotated["old_key_valid_until"], null].sort(),
+    new Map(secrets.map(({ prefix, valid_until: validUntil }) => [prefix, validUntil])),
+    new Map([
+      [key.slice(0, 12), rotated["old_key_valid_until"]],
+      [rotated["new_key"]?.slice(0, 12), null],
+    ]),
   );
 
   const early = await brikk("keys", "update", id, "--signing-required");
