@@ -450,6 +450,7 @@ async function listed(
     )
     .where((where) => where.or([where("not_after_ms", "is", null), where("not_after_ms", ">", BigInt(nowMs))]))
     .orderBy("created_at_ms")
+    .orderBy("not_after_ms", (order) => order.asc().nullsLast())
     .execute();
   const byKey = Map.groupBy(secrets, ({ key_id: keyId }) => keyId);
   return rows.map((row) => ({

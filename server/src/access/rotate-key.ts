@@ -147,6 +147,6 @@ export async function secretsOf(transaction: Transaction<Schema>, keyId: string)
     .select(["secret_hash", "prefix", "created_at_ms", "not_after_ms"])
     .where("key_id", "=", keyId)
     .orderBy("created_at_ms")
-    .orderBy("not_after_ms")
+    .orderBy("not_after_ms", (order) => order.asc().nullsLast())
     .execute();
 }

@@ -217,6 +217,8 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "POST /admin/keys/{id}/signing-secret",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",
+      "POST /keys/rotate",
+      "POST /sandbox/keys",
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
       "POST /v1/explain",
