@@ -5,7 +5,7 @@ import type { Command } from "./command.ts";
 import { isoTime, json } from "./key-view.ts";
 import { UsageError } from "./usage-error.ts";
 
-export const MOST_GRACE_HOURS = 7 * 24;
+const MOST_GRACE_HOURS = 7 * 24;
 
 export const keysRotateHelp = `Gives a key a new secret, shown this once. Its budgets and usage go on unbroken.
 

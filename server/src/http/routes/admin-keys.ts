@@ -22,11 +22,10 @@ import {
   keyPatch,
   newKey,
   newSigningSecretAnswer,
-  rotatedKey,
 } from "../schemas/admin-key.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import { usageAnswer } from "../schemas/key-usage.ts";
-import { isoTime } from "../schemas/usage.ts";
+import { rotationAnswer, shownRotation } from "./rotate-key.ts";
 import { answerKeyUsage } from "../usage-answers.ts";
 
 const MOST_GRACE_SECONDS = 7 * 86_400;
@@ -271,7 +270,7 @@ export function registerAdminKeyRoutes(
           .strictObject({ grace_period_seconds: z.int().min(0).max(MOST_GRACE_SECONDS).optional() })
           .nullable()
           .describe("Nothing, or `{}`: no grace period."),
-        response: { 200: rotatedKey.describe("The new secret."), ...ofOne, ...bodyRefusals, ...once },
+        response: { 200: rotationAnswer.describe("The new secret."), ...ofOne, ...bodyRefusals, ...once },
       },
     },
     async (request, reply) => {
@@ -286,16 +285,7 @@ export function registerAdminKeyRoutes(
         idempotencyOf(request, "admin", { id, graceMs }),
       );
       if (rotation === undefined) throw noSuchKey(id);
-      const { key, secret, oldKeyPrefix, rotatedAtMs, oldValidUntilMs, replayed } = rotation;
-      return secretAnswer(reply, replayed)
-        .header("etag", etagOf(key))
-        .send({
-          key_id: key.id,
-          old_key_prefix: oldKeyPrefix,
-          new_key: secret,
-          rotated_at: isoTime(rotatedAtMs),
-          old_key_valid_until: isoTime(oldValidUntilMs),
-        });
+      return secretAnswer(reply, rotation.replayed).header("etag", etagOf(rotation.key)).send(shownRotation(rotation));
     },
   );
 

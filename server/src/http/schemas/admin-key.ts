@@ -213,25 +213,6 @@ export const keyList = z
   })
   .meta({ id: "AdministeredKeys", example: { data: [], next_cursor: null } });
 
-export const rotatedKey = z
-  .object({
-    key_id: z.string(),
-    old_key_prefix: z.string().describe("The first characters of the secret that was replaced."),
-    new_key: z.string().describe("The new secret. Shown this once."),
-    rotated_at: z.string(),
-    old_key_valid_until: z.string().describe("From when on the old secret is refused."),
-  })
-  .meta({
-    id: "AdministeredRotation",
-    example: {
-      key_id: "bk_Example00001",
-      old_key_prefix: "brikk_Exampl",
-      new_key: "brikk_...",
-      rotated_at: "2026-11-23T12:00:00.000Z",
-      old_key_valid_until: "2026-11-24T12:00:00.000Z",
-    },
-  });
-
 export const newSigningSecretAnswer = z
   .object({ key_id: z.string(), signing_secret: z.string().describe("Shown this once; the one before ends at once.") })
   .meta({ id: "NewSigningSecret", example: { key_id: "bk_Example00001", signing_secret: "brikk_sig_..." } });
