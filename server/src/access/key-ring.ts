@@ -15,6 +15,12 @@ import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
  * 3. A hash that is still unknown is remembered as such for a second, at most MAX_UNKNOWN of them. Memory of a key comes first,
  *    so a secret that appears in between is not held back by this.
  *
+ * A look-up by SHA-256 takes the place of a comparison in constant time. How long the look-up takes can tell of the digest that was
+ * asked for at most, and whoever guesses secrets cannot steer digests: one that agrees with a stored one in its first bytes says
+ * nothing of the secret behind that. So there is nothing to be learnt that `timingSafeEqual` on the whole digests, which are equal
+ * once the look-up has found one, could still hide. Where a secret is compared with a single expected one, as the admin token is,
+ * it is used (http/hooks/admin.ts).
+ *
  * While the database does not answer, known keys keep working and unknown ones get `storage_unavailable`, never a 401.
  */
 const POLL_INTERVAL_MS = 500;

@@ -21,7 +21,7 @@ const rotationRequest = z
   })
   .meta({ id: "RotationRequest", example: { grace_period_seconds: 3_600 } });
 
-export const rotationAnswer = z
+const rotationAnswer = z
   .object({
     key_id: z.string().describe("As before: caps, limits, usage and budgets go on."),
     old_key_prefix: z.string(),
@@ -41,7 +41,7 @@ export const rotationAnswer = z
   });
 
 /** A rotation as JSON shows it. */
-export const shownRotation = (rotation: Rotation): z.infer<typeof rotationAnswer> => ({
+const shownRotation = (rotation: Rotation): z.infer<typeof rotationAnswer> => ({
   key_id: rotation.key.id,
   old_key_prefix: rotation.oldKeyPrefix,
   new_key: rotation.secret,
