@@ -25,7 +25,7 @@ import {
 } from "../schemas/admin-key.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import { usageAnswer } from "../schemas/key-usage.ts";
-import { rotationAnswer, shownRotation } from "./rotate-key.ts";
+import { rotationAnswer, shownRotation } from "../schemas/rotation.ts";
 import { answerKeyUsage } from "../usage-answers.ts";
 
 const MOST_GRACE_SECONDS = 7 * 86_400;
