@@ -9,12 +9,14 @@ import type { App } from "./http/app-type.ts";
 import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
+import { registerAudit } from "./http/hooks/audit.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerAdminAuditRoutes } from "./http/routes/admin-audit.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
@@ -42,6 +44,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
 
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
+  if (config.auditLogging) registerAudit(app, gateway.audit);
   registerKnownRoute(app);
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
@@ -90,8 +93,9 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerProviderHealthRoutes(app, { providers, health: gateway.health, clock });
   registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, providers.known));
   if (config.adminToken !== undefined) {
-    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
-    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
+    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, audit: gateway.audit });
+    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, audit: gateway.audit });
+    registerAdminAuditRoutes(app, { database });
   }
   await registerDocs(app);
   return app;
