@@ -17,7 +17,7 @@ export interface RefusalCounts {
   readonly pending: boolean;
 }
 
-export const REFUSALS_A_MINUTE = 10;
+const REFUSALS_A_MINUTE = 10;
 export const MINUTE_MS = 60_000;
 /** Of addresses and codes at a time; those that come later are counted together, by code. */
 const MOST_SOURCES = 1_000;

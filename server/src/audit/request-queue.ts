@@ -20,7 +20,7 @@ export interface RequestQueue {
   close(withinMs: number): Promise<boolean>;
 }
 
-export const QUEUE_CAPACITY = 20_000;
+const QUEUE_CAPACITY = 20_000;
 /** Entries in one transaction: a few milliseconds of the database's time. */
 const MOST_IN_GROUP = 500;
 const GATHER_MS = 200;

@@ -190,6 +190,8 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
     [
       "DELETE /admin/fire-drill/faults",
       "DELETE /admin/fire-drill/faults/{id}",
+      "GET /admin/audit",
+      "GET /admin/audit/head",
       "GET /admin/fire-drill",
       "GET /health",
       "GET /health/circuit-breakers",

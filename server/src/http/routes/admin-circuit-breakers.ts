@@ -53,7 +53,7 @@ export function registerAdminCircuitBreakerRoutes(
         },
       },
     },
-    async (request) => {
+    async (request, _reply) => {
       const { provider, model } = request.body ?? {};
       if (provider !== undefined && !providers.known.includes(provider))
         throw new BrikkError(

@@ -166,7 +166,7 @@ export function registerAdminFireDrillRoutes(
         },
       },
     },
-    async (request) => {
+    async (request, _reply) => {
       const drill = running();
       const { id } = request.params;
       const active = drill.list().find((one) => one.id === id);
@@ -195,7 +195,7 @@ export function registerAdminFireDrillRoutes(
         response: { 200: faultsInForce.describe("None is left."), ...adminRefusals, ...unavailable },
       },
     },
-    async (request) => {
+    async (request, _reply) => {
       const drill = running();
       await audit.record({
         actor: adminActor(request),
