@@ -10,10 +10,11 @@ import { CommandFailed } from "./usage-error.ts";
 export const CLI_ACTOR: Actor = { kind: "cli" };
 
 /** The keys of the database that a command works on. */
-export const administeredKeys = ({ database, config, clock }: Parameters<Command>[0]): KeyStore =>
+export const administeredKeys = ({ database, config, clock, audit }: Parameters<Command>[0]): KeyStore =>
   createKeyStore({
     database,
     clock,
+    audit,
     vault: createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock }),
   });
 
