@@ -2,7 +2,6 @@ import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Admitted } from "../server/src/access/rate-limiter.ts";
 import { rateLimitHeaders } from "../server/src/access/rate-limit-headers.ts";
 import { buildApp } from "../server/src/app.ts";
@@ -28,27 +27,41 @@ const ROUNDS = 15;
 const REQUESTS = 20_000;
 const KEYS = 1_000;
 
-type Hook = (request: FastifyRequest, reply: FastifyReply, done: (error?: unknown) => void) => unknown;
+interface AskedRequest {
+  readonly url: string;
+}
+
+interface AskedReply {
+  headers(values: Readonly<Record<string, string>>): unknown;
+}
+
+type Hook = (request: AskedRequest, reply: AskedReply, done: (error?: unknown) => void) => unknown;
+
+/** An app, as far as its hooks are looked at here. */
+interface Hooked {
+  addHook(name: string, hook: Hook): unknown;
+}
 
 interface Held {
-  readonly request: FastifyRequest;
-  readonly reply: FastifyReply;
+  readonly request: AskedRequest;
+  readonly reply: AskedReply;
 }
 
 export async function measureAccess(): Promise<AccessCost> {
   const hooks: Record<"onRequest" | "onResponse", Hook[]> = { onRequest: [], onResponse: [] };
   const held = new Map<string, Held>();
   const record = (message: unknown): void => {
-    const { fastify } = message as { fastify: FastifyInstance };
+    const { fastify } = message as { fastify: Hooked };
     fastify.addHook("onRequest", (request, reply, done) => {
       held.set(request.url, { request, reply });
       done();
     });
-    const addHook = fastify.addHook.bind(fastify) as (name: string, hook: unknown) => unknown;
-    fastify.addHook = function (this: unknown, name: string, hook: unknown) {
-      if (this === fastify && Object.hasOwn(hooks, name)) hooks[name as keyof typeof hooks].push(hook as Hook);
+    const addHook = Reflect.get(fastify, "addHook") as Hooked["addHook"];
+    fastify.addHook = function (this: Hooked, name: string, hook: Hook) {
+      // Those of the app itself, which every request meets.
+      if (this === fastify && Object.hasOwn(hooks, name)) hooks[name as keyof typeof hooks].push(hook);
       return addHook.call(this, name, hook);
-    } as FastifyInstance["addHook"];
+    };
   };
   const folder = mkdtempSync(join(tmpdir(), "brikk-bench-access-"));
   const config = loadConfig({
