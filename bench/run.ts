@@ -248,9 +248,9 @@ try {
   );
   const surroundings = { upstreamPort, folder };
   if (options["access-only"]) {
-    const { enterUs, noteUs } = await measureAccess();
+    const { enterUs, auditUs } = await measureAccess();
     process.stdout.write(
-      `${enterUs.toFixed(2)} us of CPU for a request to be let in, ${noteUs.toFixed(2)} us to be put on record.\n`,
+      `${enterUs.toFixed(2)} us of CPU for a request to be let in, ${auditUs.toFixed(2)} us to be put on record.\n`,
     );
   } else if (options["profile-only"]) {
     const profile = await profileBrikk(generator, surroundings);
