@@ -142,7 +142,7 @@ function* placesOf(route: ApiRoute, credentials: Readonly<Record<string, string>
   if (route.body === undefined) return;
   const members = Object.keys({ ...route.body.properties, no_such_member: true });
   for (const member of members)
-    for (const value of [secret, `of ${secret}.`, [secret], { [secret]: secret, deep: [{ secret }] }]) {
+    for (const value of [secret, `of ${secret}.`, { [secret]: secret, deep: [secret, { secret }] }]) {
       yield {
         ...base,
         name: named(`${member} of the body`),
