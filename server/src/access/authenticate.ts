@@ -15,7 +15,10 @@ export interface CredentialHeaders {
  * coded errors missing_api_key, invalid_api_key, key_expired, key_revoked and storage_unavailable; no message ever holds more
  * of a secret than its first 12 characters.
  */
-export type Authenticate = (headers: CredentialHeaders) => ApiKey | Promise<ApiKey>;
+export type Authenticate = (headers: CredentialHeaders, reach?: KeyReach) => ApiKey | Promise<ApiKey>;
+
+/** Where a key is looked for: in memory and, when it is not there, in storage; or in memory alone. */
+export type KeyReach = "storage" | "memory";
 
 type Credential =
   | { readonly kind: "none" }
@@ -81,7 +84,7 @@ export function createAuthenticator(options: {
     }
   }
 
-  return (headers) => {
+  return (headers, reach = "storage") => {
     const credential = credentialOf(headers);
     switch (credential.kind) {
       case "none":
@@ -100,7 +103,8 @@ export function createAuthenticator(options: {
         throw new BrikkError("invalid_api_key", `${credential.problem} ${HOW_TO_SEND}`);
       case "secret": {
         const { secret } = credential;
-        const found = keyRing.find(hashSecret(secret));
+        const hash = hashSecret(secret);
+        const found = reach === "memory" ? keyRing.recall(hash) : keyRing.find(hash);
         return found instanceof Promise ? found.then((late) => admit(late, secret)) : admit(found, secret);
       }
       default:

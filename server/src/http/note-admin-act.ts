@@ -8,8 +8,5 @@ export function noteAdminAct(
   act: string,
   numbers: Readonly<Record<string, unknown>>,
 ): void {
-  logger.info(
-    { request_id: request.id, remote_address: request.socket.remoteAddress, act, ...numbers },
-    "an administrator acted",
-  );
+  logger.info({ request_id: request.id, remote_address: request.ip, act, ...numbers }, "an administrator acted");
 }

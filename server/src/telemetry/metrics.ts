@@ -26,6 +26,8 @@ export interface Metrics {
   readonly budgetWebhookAttempts: Counter<"outcome">;
   readonly rateLimited: Counter<"rule">;
   readonly rateLimitsDegraded: Gauge;
+  readonly connectionsRefused: Counter<"when">;
+  readonly wrongCredentials: Counter<"kind" | "answer">;
   readonly circuitBreakerState: Gauge<"provider" | "model">;
   readonly circuitBreakerTransitions: Counter<"provider" | "model" | "to">;
   readonly providerFaults: Counter<"provider" | "model" | "fault">;
@@ -141,6 +143,18 @@ export function createMetrics(): Metrics {
     rateLimitsDegraded: new Gauge({
       name: "brikk_rate_limits_degraded",
       help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
+      registers,
+    }),
+    connectionsRefused: new Counter({
+      name: "brikk_connections_refused_total",
+      help: "Connections closed because their address had too many without a valid key: accepting (as they came), waiting (without a request), calling (with one).",
+      labelNames: ["when"],
+      registers,
+    }),
+    wrongCredentials: new Counter({
+      name: "brikk_wrong_credentials_total",
+      help: "Wrong keys and admin tokens, by kind (key, admin_token) and answer: refused, or limited (too many came from the address).",
+      labelNames: ["kind", "answer"],
       registers,
     }),
     circuitBreakerState: new Gauge({

@@ -1,12 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { ApiKey } from "../../access/api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import type { Authenticate } from "../../access/authenticate.ts";
 import { isAddressAllowed } from "../../access/ip-allow-list.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
+import { createWrongCredentials } from "../../access/wrong-credentials.ts";
 import { BrikkError } from "../../errors.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import type { Connections } from "../connections.ts";
 import type { InFlight } from "../in-flight.ts";
 
 declare module "fastify" {
@@ -25,13 +28,29 @@ declare module "fastify" {
 export interface AdmissionOptions {
   readonly authenticate: Authenticate;
   readonly rateLimiter: RateLimiter;
+  readonly connections: Connections;
+  readonly clock: Clock;
   readonly inFlight: InFlight;
   readonly metrics: Metrics;
 }
 
-/** draining or overloaded? -> authenticate -> allowed from there? -> rate limit, before a byte of the body is read. */
+const WRONG_KEYS_PER_MIN = 60;
+
+/**
+ * draining or overloaded? -> authenticate -> allowed from there? -> rate limit, before a byte of the body is read.
+ *
+ * For an address that has sent too many wrong keys no key is looked for in storage any more. One that memory knows is still
+ * let in: whoever shares the address with the guesser goes on, and guessing costs this server a look into a map.
+ */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
-  const { authenticate, rateLimiter, inFlight, metrics } = options;
+  const { authenticate, rateLimiter, connections, inFlight, metrics } = options;
+  const wrongKeys = createWrongCredentials({
+    clock: options.clock,
+    mostPerMin: WRONG_KEYS_PER_MIN,
+    rule: "wrong-keys",
+    sentence: (seconds) =>
+      `Too many wrong keys came from this address. A key that this server has not seen yet is looked for again in ${seconds} s.`,
+  });
 
   /** A promise only when who calls, or the limits, cannot be told from memory. */
   function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
@@ -40,14 +59,43 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
       if (refusal.code === "draining") reply.header("connection", "close");
       throw refusal;
     }
-    const found = authenticate(request.headers);
+    const found = identify(request);
     if (found instanceof Promise) return found.then((key) => admit(request, reply, key));
     return admit(request, reply, found);
+  }
+
+  function identify(request: FastifyRequest): ApiKey | Promise<ApiKey> {
+    const tooMany = wrongKeys.refusal(request.ip);
+    try {
+      const found = authenticate(request.headers, tooMany === undefined ? "storage" : "memory");
+      if (!(found instanceof Promise)) return found;
+      return found.catch((error: unknown) => {
+        throw noted(request, error, tooMany);
+      });
+    } catch (error) {
+      throw noted(request, error, tooMany);
+    }
+  }
+
+  /** The error that the caller is shown. */
+  function noted(request: FastifyRequest, error: unknown, tooMany: BrikkError | undefined): unknown {
+    if (!(error instanceof BrikkError) || error.code !== "invalid_api_key") return error;
+    metrics.wrongCredentials.inc({ kind: "key", answer: tooMany === undefined ? "refused" : "limited" });
+    if (tooMany === undefined) wrongKeys.count(request.ip);
+    return tooMany ?? error;
   }
 
   function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
     request.key = key;
     if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
+    if (key.id !== ANONYMOUS_KEY_ID) connections.vouch(request.socket);
+    else {
+      const crowded = connections.refusal(request.socket);
+      if (crowded !== undefined) {
+        reply.header("connection", "close");
+        throw crowded;
+      }
+    }
     return limit(request, reply, key);
   }
 

@@ -2,6 +2,7 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
 import type { App } from "../app-type.ts";
+import { PAGE_HEADERS } from "../security-headers.ts";
 import { tidyDocument } from "../schemas/tidy-document.ts";
 
 const DESCRIPTION = `Brikk is an LLM gateway: one base URL and one key in front of several providers, with budgets that hold and a ledger that loses nothing.
@@ -43,10 +44,6 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
   });
 }
 
-/** Everything from here and nowhere else; the page brings inline styles, but no inline script. */
-const PAGE_POLICY =
-  "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
   app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
@@ -55,9 +52,12 @@ export async function registerDocs(app: App): Promise<void> {
     docs.addHook("onRoute", (route) => {
       route.config = { ...route.config, open: true };
     });
+    docs.addHook("onRequest", (_request, reply, done) => {
+      reply.headers(PAGE_HEADERS);
+      done();
+    });
     await docs.register(swaggerUi, {
       routePrefix: "/docs",
-      staticCSP: PAGE_POLICY,
       uiConfig: {
         layout: "BaseLayout",
         validatorUrl: null,
