@@ -12,9 +12,10 @@ import { registerCaller } from "./http/hooks/caller.ts";
 import { registerCors } from "./http/hooks/cors.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
-import { registerRequestForm } from "./http/hooks/request-form.ts";
+import { originForm, registerRequestForm } from "./http/hooks/request-form.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
 import { registerSecurityHeaders } from "./http/hooks/security-headers.ts";
+import { replaceNodeAnswers } from "./http/node-answers.ts";
 import { collectRoutes } from "./http/route-table.ts";
 import { type WireLimits, WIRE_LIMITS } from "./http/wire-limits.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
@@ -41,10 +42,12 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes, limits),
     genReqId: requestIdOf,
+    rewriteUrl: originForm,
     clientErrorHandler: createBrokenRequestAnswer(connections),
     frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies),
   });
   connections.watch(app.server);
+  replaceNodeAnswers(app.server);
   app.setValidatorCompiler(validatorCompiler);
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
   app.setSerializerCompiler(() => (body) => JSON.stringify(body));

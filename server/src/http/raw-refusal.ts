@@ -4,7 +4,7 @@ import { newRequestId } from "../lib/ids.ts";
 import { ANSWER_HEADERS } from "./security-headers.ts";
 
 /** A whole HTTP/1.1 answer, for a socket on which no request was read; the connection has to be closed behind it. */
-export function rawRefusal(error: BrikkError): string {
+export function rawRefusal(error: BrikkError, extra: Readonly<Record<string, string>> = {}): string {
   const requestId = newRequestId();
   const body = JSON.stringify(error.body(requestId));
   const headers = {
@@ -13,6 +13,7 @@ export function rawRefusal(error: BrikkError): string {
     "content-length": Buffer.byteLength(body),
     "x-request-id": requestId,
     ...error.headers(),
+    ...extra,
     connection: "close",
   };
   const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);

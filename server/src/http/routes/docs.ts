@@ -1,6 +1,8 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
+import type { FastifyError, FastifyRequest } from "fastify";
 import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
+import { BrikkError } from "../../errors.ts";
 import type { App } from "../app-type.ts";
 import { PAGE_HEADERS } from "../security-headers.ts";
 import { tidyDocument } from "../schemas/tidy-document.ts";
@@ -44,6 +46,8 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
   });
 }
 
+const shownPath = ({ url }: FastifyRequest): string => url.split("?", 1)[0]!.slice(0, 200);
+
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
   app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
@@ -51,6 +55,11 @@ export async function registerDocs(app: App): Promise<void> {
   await app.register(async (docs) => {
     docs.addHook("onRoute", (route) => {
       route.config = { ...route.config, open: true };
+    });
+    // A path that leads outside the folder, or nowhere, is no fault of ours.
+    docs.setErrorHandler((error: FastifyError, request) => {
+      const refused = error.statusCode !== undefined && error.statusCode < 500;
+      throw refused ? new BrikkError("not_found", `There is no ${request.method} ${shownPath(request)} here.`) : error;
     });
     docs.addHook("onRequest", (_request, reply, done) => {
       reply.headers(PAGE_HEADERS);
