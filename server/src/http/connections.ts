@@ -13,7 +13,8 @@ import { rawRefusal } from "./raw-refusal.ts";
  *    those of its connections are closed that have been without a request for longest: a silent crowd makes way for who has
  *    something to say, and not the other way round.
  * 3. Where requests are in hand on all of them, `refusal` has a 429 for one more without a key.
- * 4. Beyond CEILING times its number a newcomer is refused unheard, so that even for the length of the grace there is a bound.
+ * 4. At CEILING times its number this happens without grace; where requests are in hand on all of those, as of callers who do
+ *    not read their answers, a newcomer is refused unheard.
  *
  * Behind a trusted proxy all connections are the proxy's, which has to limit its own callers; nothing is counted then.
  */
@@ -68,6 +69,7 @@ export function createConnections(options: {
     if (most === Number.POSITIVE_INFINITY || socket.remoteAddress === undefined) return true;
     const group = addressGroup(socket.remoteAddress);
     const crowd = crowds.get(group) ?? { connections: new Set(), trimming: false };
+    if (crowd.connections.size >= most * CEILING) trim(crowd);
     if (crowd.connections.size >= most * CEILING) return false;
     crowds.set(group, crowd);
     connection.crowd = crowd;
