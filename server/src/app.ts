@@ -43,7 +43,7 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
     ...serverOptions(config.maxBodyBytes, limits),
     genReqId: requestIdOf,
     rewriteUrl: originForm,
-    clientErrorHandler: createBrokenRequestAnswer(connections),
+    clientErrorHandler: createBrokenRequestAnswer(connections, limits),
     frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies),
   });
   connections.watch(app.server);

@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import { BrikkError, type ErrorCode } from "../errors.ts";
 import type { Connections } from "./connections.ts";
 import { rawRefusal } from "./raw-refusal.ts";
-import { WIRE_LIMITS } from "./wire-limits.ts";
+import type { WireLimits } from "./wire-limits.ts";
 
 /** Who is refused may still be sending, and would lose the refusal to a connection that is reset under it. */
 const LINGER_MS = 1_000;
@@ -14,6 +14,7 @@ const LINGER_MS = 1_000;
  */
 export function createBrokenRequestAnswer(
   connections: Connections,
+  limits: WireLimits,
 ): (error: Error & { code?: string }, socket: Socket) => void {
   const refused = new WeakSet<Socket>();
 
@@ -29,7 +30,7 @@ export function createBrokenRequestAnswer(
     if (refused.has(socket) && !socket.destroyed) return;
     refused.add(socket);
     if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-    const refusal = refusalOf(error.code);
+    const refusal = refusalOf(error.code, limits);
     const newest = connections.newestOn(socket);
     if (newest === undefined || newest.response.closed) {
       // The body of a request that is answered already was not needed for the answer.
@@ -43,9 +44,9 @@ export function createBrokenRequestAnswer(
   };
 }
 
-function refusalOf(code: string | undefined): BrikkError {
+function refusalOf(code: string | undefined, { maxHeaderBytes }: WireLimits): BrikkError {
   const messages: Partial<Record<ErrorCode, string>> = {
-    headers_too_large: `The request's headers are larger than ${WIRE_LIMITS.maxHeaderBytes / 1_024} KiB.`,
+    headers_too_large: `The request's headers are larger than ${maxHeaderBytes / 1_024} KiB.`,
     request_timeout: "The request did not arrive in full in time.",
   };
   const kind: ErrorCode =

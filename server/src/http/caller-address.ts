@@ -1,5 +1,4 @@
 import type { IncomingMessage } from "node:http";
-import { isIPv4 } from "node:net";
 import { parseIpAddress } from "../lib/ip-address.ts";
 
 /** Stands for the address of a caller who is gone before anybody asked; in no allow list, and in nobody's group. */
@@ -39,11 +38,14 @@ export function cameByTls({ socket, headers }: IncomingMessage, trustedProxies: 
   return lastEntries(forwarded, trustedProxies).at(-1)?.toLowerCase() === "https";
 }
 
+const MAPPED = "::ffff:";
+
+/** The system writes addresses in their normal form already, but for IPv4 on a socket that takes both, and the interface of link-local peers. */
 function normalAddress(address: string | undefined): string {
   if (address === undefined) return UNKNOWN;
-  if (isIPv4(address)) return address;
-  // Link-local peers come with the interface that they are on.
-  return parseIpAddress(address.split("%", 1)[0]!)?.text ?? UNKNOWN;
+  if (!address.includes(":")) return address;
+  if (address.startsWith(MAPPED) && address.includes(".")) return address.slice(MAPPED.length);
+  return address.split("%", 1)[0]!;
 }
 
 /** At most so many entries of a list header, the last one first. Several lines of a header are one list (RFC 9110 §5.3). */

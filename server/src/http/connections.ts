@@ -34,7 +34,7 @@ export interface Exchange {
   readonly response: ServerResponse;
 }
 
-const GRACE_MS = 250;
+const GRACE_MS = 1_000;
 const CEILING = 10;
 
 /** When a connection was refused: as it came, while it waited without a request, or with a request in hand. */
@@ -80,10 +80,12 @@ export function createConnections(options: {
     });
     if (crowd.connections.size > most && !crowd.trimming) {
       crowd.trimming = true;
-      setTimeout(() => {
+      // What has arrived by then is read first, however late this process is.
+      const trimNow = (): void => {
         crowd.trimming = false;
         trim(crowd);
-      }, GRACE_MS).unref();
+      };
+      setTimeout(() => setImmediate(trimNow), GRACE_MS).unref();
     }
     return true;
   }
