@@ -7,6 +7,7 @@ import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
 import { loadConfig, type PolicyConfig } from "../../src/config.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
+import { type WireLimits, WIRE_LIMITS } from "../../src/http/wire-limits.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import type { DialectName, Row } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
@@ -38,6 +39,8 @@ export interface HarnessOptions {
   /** Serves in the simulator's place, per vendor: a base URL of the test's own server. */
   readonly providers?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** In the place of the server's own. */
+  readonly limits?: Partial<WireLimits>;
   /** Takes the log's lines, from `info` on. */
   readonly log?: DestinationStream;
 }
@@ -72,7 +75,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     fireDrill: simulator.faults,
     clock,
   });
-  const app = await buildApp(gateway);
+  const app = await buildApp(gateway, { ...WIRE_LIMITS, ...options.limits });
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const keyStore = createKeyStore({ database, clock });
   const all = (sql: string): Promise<Row[]> => database.all({ sql, params: [] });
