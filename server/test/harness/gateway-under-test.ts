@@ -31,7 +31,7 @@ export interface GatewayUnderTest {
 export interface HarnessOptions {
   /** A new one of the kind; without it, a SQLite file. */
   readonly database?: DialectName;
-  /** Settings on top of: a free port, the simulator as both vendors, quiet logs, a generous rate limit. */
+  /** Settings on top of: a free port, the simulator as both vendors, quiet logs, generous limits. */
   readonly environment?: Readonly<Record<string, string>>;
   /** The operator's policies, as the config file would give them. */
   readonly policies?: readonly PolicyConfig[];
@@ -54,6 +54,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     LOG_LEVEL: "silent",
     BRIKK_RATE_LIMIT_PER_MIN: "100000",
     BRIKK_ANONYMOUS_RATE_LIMIT_PER_MIN: "100000",
+    BRIKK_MAX_CONNECTIONS_PER_ADDRESS: "100000",
     BRIKK_DEFAULT_SOFT_CAP_USD: "1000",
     BRIKK_DEFAULT_HARD_CAP_USD: "1000",
     ...options.environment,
