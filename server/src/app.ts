@@ -17,6 +17,7 @@ import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
+import { registerAdminProviderCredentialRoutes } from "./http/routes/admin-provider-credentials.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
@@ -84,6 +85,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ledger,
     providers,
     rateLimiter: gateway.rateLimiter,
+    credentialRing: gateway.credentialRing,
+    unreadableSigningSecrets: gateway.unreadableSigningSecrets,
     inFlight,
     startedAtMs: clock.now(),
   });
@@ -92,6 +95,15 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   if (config.adminToken !== undefined) {
     registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
     registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
+    registerAdminProviderCredentialRoutes(app, {
+      config,
+      credentials: gateway.credentials,
+      ring: gateway.credentialRing,
+      providers,
+      settledProviders: gateway.settledProviders,
+      audit: gateway.audit,
+      logger,
+    });
   }
   await registerDocs(app);
   return app;

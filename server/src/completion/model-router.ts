@@ -87,6 +87,7 @@ export function createModelRouter(options: {
       const model = catalogue().find(candidate.provider.name, name);
       if (model) return { kind: "found", candidate: { connected: candidate, model } };
     }
+    if (providers.all.length === 0) throw nobodyConfigured();
     return { kind: "unknown", name };
   };
 
@@ -151,8 +152,7 @@ export function createModelRouter(options: {
 
   const byWish = (wish: RouterWish, request: CompletionRequest): Route => {
     const { preference, language } = wish;
-    if (providers.all.length === 0)
-      throw new BrikkError("no_provider_available", "No provider is configured on this server.");
+    if (providers.all.length === 0) throw nobodyConfigured();
     const provider = wish.policy === undefined ? undefined : providers.find(wish.policy)?.provider.name;
     const policy = provider === undefined ? findPolicy(wish.policy ?? preference) : undefined;
     if (policy) return byPolicy(policy, request);
@@ -270,6 +270,9 @@ function refuseWrongKind([first]: readonly Candidate[], { operation }: Completio
   const { provider, id } = first!.model;
   throw new BrikkError("invalid_request", `${provider}/${id} ${mismatch}.`, { param: "model" });
 }
+
+const nobodyConfigured = (): BrikkError =>
+  new BrikkError("no_provider_available", "No provider is configured on this server.");
 
 function nobodyLeft(policy: PolicyConfig | undefined, excluded: readonly ExcludedModel[]): BrikkError {
   const reasons = excluded.map(({ provider, model, reason }) => `${provider}/${model} (${reason})`).join(", ");
