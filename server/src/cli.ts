@@ -1,12 +1,17 @@
 import { Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { Command, Printout } from "./cli/command.ts";
+import { credentialsListHelp, parseCredentialsList } from "./cli/credentials-list.ts";
+import { credentialsRemoveHelp, parseCredentialsRemove } from "./cli/credentials-remove.ts";
+import { credentialsSetHelp, parseCredentialsSet } from "./cli/credentials-set.ts";
 import { keysCreateHelp, parseKeysCreate } from "./cli/keys-create.ts";
 import { keysListHelp, parseKeysList } from "./cli/keys-list.ts";
+import { keysReencryptHelp, parseKeysReencrypt } from "./cli/keys-reencrypt.ts";
 import { keysRevokeHelp, parseKeysRevoke } from "./cli/keys-revoke.ts";
 import { keysUpdateHelp, parseKeysUpdate } from "./cli/keys-update.ts";
 import { ledgerExportHelp, parseLedgerExport } from "./cli/ledger-export.ts";
 import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
+import { readSecret, type SecretSource } from "./cli/read-secret.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
 import { ConfigError, loadConfigFromProcess } from "./config.ts";
 import { systemClock } from "./lib/clock.ts";
@@ -14,6 +19,7 @@ import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { openDatabase } from "./storage/open-database.ts";
 
 export interface CliIo {
+  readonly stdin: SecretSource;
   readonly stdout: Writable;
   readonly stderr: Writable;
 }
@@ -24,6 +30,10 @@ const help = `Brikk's command line.
   npm run -s brikk -- keys list                  show all keys
   npm run -s brikk -- keys update KEY_ID         change its caps and limits
   npm run -s brikk -- keys revoke KEY_ID         end a key for good
+  npm run -s brikk -- keys reencrypt             seal stored secrets under the newest encryption key
+  npm run -s brikk -- credentials set PROVIDER   store a provider's key, read from standard input
+  npm run -s brikk -- credentials list           show whose keys are stored
+  npm run -s brikk -- credentials remove PROVIDER
   npm run -s brikk -- ledger verify              prove that the sums are right
   npm run -s brikk -- ledger export              write usage events out
 
@@ -38,8 +48,20 @@ const keysHelp = `Makes, lists, changes and revokes the keys that callers presen
   npm run -s brikk -- keys list [--json]
   npm run -s brikk -- keys update KEY_ID [options]
   npm run -s brikk -- keys revoke KEY_ID [--json]
+  npm run -s brikk -- keys reencrypt [--json]
 
 It works while the server runs; changes take effect there within a second.
+Add --help to a command to read about it.
+`;
+
+const credentialsHelp = `Stores, lists and removes the keys that the gateway shows its providers.
+
+  npm run -s brikk -- credentials set PROVIDER [--no-verify]
+  npm run -s brikk -- credentials list [--json]
+  npm run -s brikk -- credentials remove PROVIDER
+
+They are sealed with BRIKK_ENCRYPTION_KEY and win over the environment's. It
+works while the server runs; changes take effect there within two seconds.
 Add --help to a command to read about it.
 `;
 
@@ -70,6 +92,18 @@ const topics: ReadonlyMap<string, Topic> = new Map([
         ["list", { help: keysListHelp, parse: parseKeysList }],
         ["update", { help: keysUpdateHelp, parse: parseKeysUpdate }],
         ["revoke", { help: keysRevokeHelp, parse: parseKeysRevoke }],
+        ["reencrypt", { help: keysReencryptHelp, parse: parseKeysReencrypt }],
+      ]),
+    },
+  ],
+  [
+    "credentials",
+    {
+      help: credentialsHelp,
+      commands: new Map([
+        ["set", { help: credentialsSetHelp, parse: parseCredentialsSet }],
+        ["list", { help: credentialsListHelp, parse: parseCredentialsList }],
+        ["remove", { help: credentialsRemoveHelp, parse: parseCredentialsRemove }],
       ]),
     },
   ],
@@ -127,7 +161,12 @@ async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
   const config = loadConfigFromProcess();
   const database = await openDatabase({ url: config.databaseUrl });
   try {
-    const printout = await run({ database, config, clock: systemClock });
+    const printout = await run({
+      database,
+      config,
+      clock: systemClock,
+      readSecret: (prompt) => readSecret(io.stdin, io.stderr, prompt),
+    });
     if (printout.note !== undefined) io.stderr.write(`${printout.note}\n`);
     await print(printout.text, io.stdout);
     return printout.exitCode ?? 0;
@@ -155,4 +194,8 @@ function sentenceOf(error: unknown): string {
 }
 
 if (import.meta.main)
-  process.exitCode = await runCli(process.argv.slice(2), { stdout: process.stdout, stderr: process.stderr });
+  process.exitCode = await runCli(process.argv.slice(2), {
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+  });

@@ -100,7 +100,7 @@ export type Dialect = (typeof DIALECTS)[number];
 export interface ProviderConfig {
   readonly name: string;
   readonly dialect: Dialect;
-  /** Not to be shown. */
+  /** The environment's, or a stored one in its place. Not to be shown. */
   readonly apiKey: string | undefined;
   /** Serves without a key, as a server of the operator's own may. */
   readonly keyless: boolean;

@@ -7,6 +7,8 @@ export type Command = (parts: {
   readonly database: Database;
   readonly config: Config;
   readonly clock: Clock;
+  /** A secret that whoever types or pipes it in does not want on a command line, which every process of the machine can read. */
+  readonly readSecret: (prompt: string) => Promise<string>;
 }) => Promise<Printout>;
 
 export interface Printout {

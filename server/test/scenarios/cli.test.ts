@@ -201,7 +201,7 @@ test("while a server runs, a key made by the command line works at once and a re
 async function answered(...args: string[]): Promise<Ran> {
   const stdout = new PassThrough({ encoding: "utf8" });
   const stderr = new PassThrough({ encoding: "utf8" });
-  const code = await runCli(args, { stdout, stderr });
+  const code = await runCli(args, { stdin: new PassThrough(), stdout, stderr });
   const read = (stream: PassThrough): string => (stream.read() as string | null) ?? "";
   return { code, stdout: read(stdout), stderr: read(stderr) };
 }
