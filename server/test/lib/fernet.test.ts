@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawnSync, type SpawnSyncReturns } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
@@ -160,7 +160,7 @@ test(
   { skip: python === undefined && !mustRun ? absent : false },
   () => {
     assert.ok(python !== undefined, absent);
-    let key = newFernetKey();
+    let key: string = newFernetKey();
     const plains = [
       Buffer.alloc(0),
       Buffer.from("hello"),
@@ -169,13 +169,13 @@ test(
     // The second time under a key of Python's own.
     for (const whose of ["ours", "Python's"]) {
       const tokens = plains.map((plain) => sealFernet(keyOf(key), plain, Date.now()));
-      const { status, stdout, stderr } = spawnSync(python, ["-c", PYTHON], {
+      const ran: SpawnSyncReturns<string> = spawnSync(python, ["-c", PYTHON], {
         input: JSON.stringify({ key, tokens }),
         encoding: "utf8",
         maxBuffer: 16 * 1024 * 1024,
       });
-      assert.equal(status, 0, stderr);
-      const answer = JSON.parse(stdout) as { opened: string[]; sealed: string[]; key: string };
+      assert.equal(ran.status, 0, ran.stderr);
+      const answer = JSON.parse(ran.stdout) as { opened: string[]; sealed: string[]; key: string };
       assert.deepEqual(
         answer.opened,
         plains.map((plain) => plain.toString("hex")),
