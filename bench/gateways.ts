@@ -106,6 +106,7 @@ export async function startBrikk(
     HOST: "127.0.0.1",
     PORT: String(port),
     NODE_ENV: "production",
+    BRIKK_ALLOW_PRIVATE_ADDRESSES: "true",
     DATABASE_URL: databaseUrl ?? `sqlite:${join(home, "brikk.db")}`,
     OPENAI_API_KEY: "bench",
     OPENAI_BASE_URL: `http://127.0.0.1:${upstreamPort}/v1`,

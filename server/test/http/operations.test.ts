@@ -36,7 +36,7 @@ test("/health/ready is ready with storage, ledger and providers, and names each"
   assert.equal(status, 200);
   assert.equal(body["ready"], true);
   const checks = body["checks"] as Record<string, { ok: boolean }>;
-  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "accepting"]);
+  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "secrets", "accepting"]);
   assert.ok(Object.values(checks).every(({ ok }) => ok));
 });
 
@@ -190,7 +190,9 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
     [
       "DELETE /admin/fire-drill/faults",
       "DELETE /admin/fire-drill/faults/{id}",
+      "DELETE /admin/provider-credentials/{provider}",
       "GET /admin/fire-drill",
+      "GET /admin/provider-credentials",
       "GET /health",
       "GET /health/circuit-breakers",
       "GET /health/live",
@@ -203,11 +205,13 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "GET /v1/models",
       "POST /admin/circuit-breakers/reset",
       "POST /admin/fire-drill/faults",
+      "POST /admin/provider-credentials/{provider}/test",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
       "POST /v1/explain",
+      "PUT /admin/provider-credentials/{provider}",
     ],
   );
   assert.deepEqual(

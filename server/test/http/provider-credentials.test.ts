@@ -18,13 +18,13 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 interface Under {
   readonly brikk: GatewayUnderTest;
   readonly vendor: VendorServer;
-  admin(
+  readonly admin: (
     method: string,
     path: string,
     body?: object,
     headers?: Record<string, string>,
-  ): Promise<{ status: number; etag: string | null; body: Answer; text: string }>;
-  chat(model?: string): Promise<Response>;
+  ) => Promise<{ status: number; etag: string | null; body: Answer; text: string }>;
+  readonly chat: (model?: string) => Promise<Response>;
 }
 
 interface Answer {

@@ -218,6 +218,11 @@ test("help is there for every command and goes to standard output", async () => 
     [["keys", "create", "--help"], /--hard-cap-usd USD/],
     [["keys", "list", "-h"], /oldest first/],
     [["keys", "revoke", "--help"], /KEY_ID/],
+    [["keys", "reencrypt", "--help"], /Give the new key to every server first/],
+    [["credentials", "--help"], /win over the environment's/],
+    [["credentials", "set", "--help"], /read from standard input/],
+    [["credentials", "list", "--help"], /No key is shown/],
+    [["credentials", "remove", "--help"], /the environment's holds again/],
   ];
   for (const [args, text] of cases) {
     const { code, stdout, stderr } = await answered(...args);
@@ -228,7 +233,7 @@ test("help is there for every command and goes to standard output", async () => 
 
 const misuses: readonly [string[], RegExp][] = [
   [["key"], /There is no command "key"/],
-  [["keys"], /keys create, keys list, keys update or keys revoke/],
+  [["keys"], /keys create, keys list, .* or keys \w+/],
   [["keys", "delete"], /There is no command "keys delete"/],
   [["keys", "create"], /add --name NAME/],
   [["keys", "create", "demo"], /give the name as --name NAME/],
@@ -268,6 +273,13 @@ const misuses: readonly [string[], RegExp][] = [
     /That is a secret/,
   ],
   [["keys", "list", "all"], /takes only --json/],
+  [["keys", "reencrypt", "now"], /takes only --json/],
+  [["credentials"], /credentials set, credentials list or credentials remove/],
+  [["credentials", "set"], /Which provider\?/],
+  [["credentials", "set", "openai", "sk-on-the-command-line"], /a key is read from standard input, never from here/],
+  [["credentials", "set", "sk-ON-THE-COMMAND-LINE"], /That is not a provider's name/],
+  [["credentials", "remove"], /Which provider\?/],
+  [["credentials", "list", "openai"], /takes only --json/],
   [["keys", "revoke"], /Which key\?/],
   [["keys", "revoke", "bk_a", "bk_b"], /One key at a time/],
   [["keys", "revoke", "brikk_abc"], /That is a secret, not an id/],
