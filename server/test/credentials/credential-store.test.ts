@@ -90,9 +90,9 @@ onEachDatabase(
     const removed = await store.remove("openai", "some");
     assert.equal(removed?.provider, "openai");
     assert.equal(await store.remove("openai", "whatever"), undefined);
-    await rejectsWith(store.save("openai", KEY, removed!.revision), "version_conflict");
+    await rejectsWith(store.save("openai", KEY, removed.revision), "version_conflict");
     const again = await store.save("openai", KEY, "none");
-    assert.ok(again.revision > removed!.revision + 1);
+    assert.ok(again.revision > removed.revision + 1);
   },
 );
 

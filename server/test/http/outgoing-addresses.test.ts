@@ -217,7 +217,7 @@ test("no field of any request names an address that the gateway goes to: those t
       operations += 1;
       walk(`${method} ${path}`, requestBody, new Set());
       for (const parameter of parameters ?? [])
-        walk(`${method} ${path}`, { properties: { [String((parameter as { name: string }).name)]: {} } }, new Set());
+        walk(`${method} ${path}`, { properties: { [(parameter as { name: string }).name]: {} } }, new Set());
     }
   assert.ok(operations > 20);
   for (const name of ["messages", "api_key", "fault", "if-match", "provider", "cursor"])
