@@ -12,6 +12,7 @@ import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -25,6 +26,8 @@ import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
 import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
+import { registerRotateKeyRoute } from "./http/routes/rotate-key.ts";
+import { registerSandboxKeyRoutes } from "./http/routes/sandbox-keys.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
@@ -47,11 +50,13 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
+    verifySignature: gateway.verifySignature,
     rateLimiter: gateway.rateLimiter,
     inFlight,
     metrics,
   });
   registerJsonBody(app);
+  registerSignedBody(app);
   await registerApiDocument(app, version);
 
   const answerCompletion = createAnswerCompletion(
@@ -77,7 +82,21 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     rateLimiter: gateway.rateLimiter,
   });
   registerAgentRoutes(app, { answerCompletion, router, providers });
-  registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerAccountRoutes(app, {
+    ledger,
+    database,
+    keyStore: gateway.keyStore,
+    clock,
+    rateLimitPerMin: config.rateLimitPerMin,
+  });
+  registerRotateKeyRoute(app, { keyStore: gateway.keyStore });
+  if (config.selfService)
+    registerSandboxKeyRoutes(app, {
+      keyStore: gateway.keyStore,
+      clock,
+      selfService: config.selfService,
+      requestsPerMin: config.anonymousRateLimitPerMin,
+    });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,

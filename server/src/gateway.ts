@@ -5,7 +5,10 @@ import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createSigningSecrets } from "./access/signing-secrets.ts";
+import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
@@ -53,6 +56,7 @@ export interface Gateway {
   /** Keys whose signing secret, when the server started, none of the encryption keys opened. */
   readonly unreadableSigningSecrets: number;
   readonly authenticate: Authenticate;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
   readonly router: ModelRouter;
@@ -107,8 +111,10 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const keyStore = createKeyStore({
     database,
     clock,
+    vault,
+    audit,
     // Whoever changed a key here finds it changed at once; what fails is tried again by the ring's own polls.
-    onChange: () => void keyRing.refresh().catch(() => undefined),
+    onChange: () => keyRing.refresh().catch(() => undefined),
   });
   await keyStore.ensureAnonymousKey();
   await keyRing.start();
@@ -222,6 +228,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onProbed: providerRecorder.onProbed,
         });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
+  const nonces = await openNonceMemory(config, clock, logger);
 
   return {
     config,
@@ -242,6 +249,12 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       keyRing,
       requireAuth: config.requireAuth,
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
+      clock,
+    }),
+    verifySignature: createSignatureVerifier({
+      signingSecretOf: (keyId) => keyRing.sealedSigningSecret(keyId),
+      openSigningSecret: createSigningSecrets({ vault }),
+      nonces,
       clock,
     }),
     rateLimiter,
@@ -289,7 +302,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       credentialRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
-      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close(), nonces.close()]);
     },
   };
 }
@@ -317,6 +330,22 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
       metrics.rateLimitsDegraded.set(0);
       logger.info("Redis answers again; rate limits are shared");
     },
+  });
+}
+
+async function openNonceMemory(config: Config, clock: Clock, logger: Logger): Promise<NonceMemory> {
+  if (config.redisUrl === undefined) return createNonceMemory({ clock });
+  const { openSharedNonceMemory } = await import("./access/shared-nonce-memory.ts");
+  return openSharedNonceMemory({
+    url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
+    clock,
+    onDown: (error) =>
+      logger.error(
+        { error },
+        "Redis does not answer; signed requests get 503, since who was let in cannot be remembered",
+      ),
+    onUp: () => logger.info("Redis answers again; signed requests are served"),
   });
 }
 

@@ -1,5 +1,5 @@
 import { type ApiKey, keyStatusAt } from "../access/api-key.ts";
-import { createKeyStore, type ListedKey } from "../access/key-store.ts";
+import { createKeyStore, type KeyStore, type ListedKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import { parseArguments, printable } from "./arguments.ts";
@@ -19,15 +19,15 @@ export function parseKeysList(args: readonly string[]): Command {
   if (positionals[0] !== undefined)
     throw new UsageError(`"${positionals[0]}" is not understood; keys list takes only --json.`);
   return async ({ database, config, clock }) => {
-    const listed = await createKeyStore({ database, clock }).list();
+    const listed = await allKeys(createKeyStore({ database, clock }));
     const nowMs = clock.now();
     if (values.json === true) {
-      const keys = listed.map(({ key, secretPrefixes }) => ({
+      const keys = listed.map(({ key, secrets }) => ({
         id: key.id,
         key_id: key.id,
         ...keyFields(key, config),
         status: keyStatusAt(key, nowMs),
-        prefixes: secretPrefixes,
+        prefixes: secrets.map(({ prefix }) => prefix),
       }));
       return { text: json(keys) };
     }
@@ -35,6 +35,17 @@ export function parseKeysList(args: readonly string[]): Command {
       return { text: "There are no keys yet. Make one: npm run -s brikk -- keys create --name demo\n" };
     return { text: keyTable(listed, config, nowMs) };
   };
+}
+
+async function allKeys(keyStore: KeyStore): Promise<ListedKey[]> {
+  const keys: ListedKey[] = [];
+  let after: string | undefined;
+  do {
+    const page = await keyStore.list({ after, limit: 1_000 });
+    keys.push(...page.keys);
+    after = page.next;
+  } while (after !== undefined);
+  return keys;
 }
 
 interface Column {
@@ -53,7 +64,7 @@ function keyTable(listed: readonly ListedKey[], config: Config, nowMs: number): 
     { title: "ID", cell: ({ key }) => key.id },
     { title: "NAME", cell: ({ key }) => shortened(printable(key.name), 32) },
     { title: "STATUS", cell: ({ key }) => keyStatusAt(key, nowMs) },
-    { title: "SECRET", cell: ({ secretPrefixes }) => secretPrefixes.map((prefix) => `${prefix}...`).join(" ") },
+    { title: "SECRET", cell: ({ secrets }) => secrets.map(({ prefix }) => `${prefix}...`).join(" ") },
     { title: "SOFT CAP", cell: ({ key }) => amount(of(key).day.softCap) },
     { title: "HARD CAP", cell: ({ key }) => amount(of(key).day.hardCap) },
     { title: "WEEK SOFT", cell: ({ key }) => amount(of(key).week.softCap), optional: true },

@@ -22,6 +22,8 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
       reply.raw.destroy();
       return reply.hijack();
     }
+    if (error.code === "signature_invalid")
+      metrics.signaturesRefused.inc({ reason: String(error.extras.details?.["reason"]) });
     if (error.status >= 500 && !request.recorded)
       logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
     // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in

@@ -26,6 +26,7 @@ export interface Metrics {
   readonly budgetWebhookAttempts: Counter<"outcome">;
   readonly rateLimited: Counter<"rule">;
   readonly rateLimitsDegraded: Gauge;
+  readonly signaturesRefused: Counter<"reason">;
   readonly circuitBreakerState: Gauge<"provider" | "model">;
   readonly circuitBreakerTransitions: Counter<"provider" | "model" | "to">;
   readonly providerFaults: Counter<"provider" | "model" | "fault">;
@@ -141,6 +142,12 @@ export function createMetrics(): Metrics {
     rateLimitsDegraded: new Gauge({
       name: "brikk_rate_limits_degraded",
       help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
+      registers,
+    }),
+    signaturesRefused: new Counter({
+      name: "brikk_signatures_refused_total",
+      help: "Requests of keys that sign them, refused for their signature, by the reason.",
+      labelNames: ["reason"],
       registers,
     }),
     circuitBreakerState: new Gauge({

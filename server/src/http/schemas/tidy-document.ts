@@ -9,12 +9,13 @@ const PREFIX = "#/components/schemas/";
  * What zod writes for OpenAPI 3.0, as a strict reader wants it: every registered schema comes out twice, as what is sent and as
  * what is answered, of which mostly one is used, and else mostly one is the other's copy; a reference may come wrapped into an
  * `allOf` of its own; and `nullable` says nothing there without a `type` beside it
- * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20).
+ * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20). A body that may be null may be left out.
  */
 export function tidyDocument(document: object): JsonObject {
   const tidy = structuredClone(document) as JsonObject & { components?: { schemas?: JsonObject } };
   const schemas = tidy.components?.schemas;
   if (schemas === undefined) return tidy;
+  letBodiesBeLeftOut(tidy);
   pushNullableDown(tidy);
   unwrapReferences(tidy);
 
@@ -51,6 +52,18 @@ function reachable(document: JsonObject, schemas: JsonObject): ReadonlySet<strin
 function eachReference(value: Json, found: (holder: JsonObject, target: string) => void): void {
   eachObject(value, (holder) => {
     if (typeof holder["$ref"] === "string") found(holder, holder["$ref"]);
+  });
+}
+
+function letBodiesBeLeftOut(value: Json): void {
+  eachObject(value, ({ requestBody }) => {
+    if (!isObject(requestBody)) return;
+    eachObject(requestBody["content"] ?? null, (media) => {
+      const { schema } = media;
+      if (!isObject(schema) || schema["nullable"] !== true) return;
+      delete schema["nullable"];
+      requestBody["required"] = false;
+    });
   });
 }
 
