@@ -122,13 +122,20 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   let catalogue = catalogueWith(config, clock);
   let { policies } = config;
   let settled = config.providers;
+  let started = false;
   const credentials = createCredentialStore({ database, clock, vault, audit });
   const credentialRing = createCredentialRing({
     database,
     vault,
     onChange: () => askAsStored(),
-    onUnreadable: (provider, error) =>
-      logger.error({ provider, error }, "a provider's stored credential cannot be opened; what is known of it goes on"),
+    onUnreadable: (provider, error) => {
+      // What was so at the start is told in one line for all.
+      if (started)
+        logger.error(
+          { provider, error },
+          "a provider's stored credential cannot be opened; what is known of it goes on",
+        );
+    },
     onRefreshFailed: (error) =>
       logger.error({ error }, "provider credentials could not be refreshed; known ones go on, and it is tried again"),
   });
@@ -208,6 +215,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const health = createProviderHealth({ clock, ...providerRecorder });
   askAsStored();
   await credentialRing.start();
+  started = true;
   const unreadable = await findUnreadable(database, vault);
   if (unreadable.length > 0)
     logger.error(
