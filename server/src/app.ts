@@ -18,7 +18,9 @@ import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
+import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
 import { registerAdminProviderCredentialRoutes } from "./http/routes/admin-provider-credentials.ts";
+import { registerAdminUsageRoutes } from "./http/routes/admin-usage.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
@@ -112,6 +114,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerProviderHealthRoutes(app, { providers, health: gateway.health, clock });
   registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, providers.known));
   if (config.adminToken !== undefined) {
+    registerAdminKeyRoutes(app, { keyStore: gateway.keyStore, ledger, database, clock, defaults: config });
+    registerAdminUsageRoutes(app, { database, clock });
     registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
     registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
     registerAdminProviderCredentialRoutes(app, {

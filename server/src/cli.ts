@@ -7,11 +7,15 @@ import { credentialsSetHelp, parseCredentialsSet } from "./cli/credentials-set.t
 import { keysCreateHelp, parseKeysCreate } from "./cli/keys-create.ts";
 import { keysListHelp, parseKeysList } from "./cli/keys-list.ts";
 import { keysReencryptHelp, parseKeysReencrypt } from "./cli/keys-reencrypt.ts";
+import { keysNewSigningSecretHelp, parseKeysNewSigningSecret } from "./cli/keys-new-signing-secret.ts";
 import { keysRevokeHelp, parseKeysRevoke } from "./cli/keys-revoke.ts";
+import { keysRotateHelp, parseKeysRotate } from "./cli/keys-rotate.ts";
+import { keysShowHelp, parseKeysShow } from "./cli/keys-show.ts";
 import { keysUpdateHelp, parseKeysUpdate } from "./cli/keys-update.ts";
 import { ledgerExportHelp, parseLedgerExport } from "./cli/ledger-export.ts";
 import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
 import { readSecret, type SecretSource } from "./cli/read-secret.ts";
+import { parseUsageSummary, usageSummaryHelp } from "./cli/usage-summary.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
 import { ConfigError, loadConfigFromProcess } from "./config.ts";
 import { systemClock } from "./lib/clock.ts";
@@ -28,12 +32,16 @@ const help = `Brikk's command line.
 
   npm run -s brikk -- keys create --name NAME    make a key
   npm run -s brikk -- keys list                  show all keys
-  npm run -s brikk -- keys update KEY_ID         change its caps and limits
+  npm run -s brikk -- keys show KEY_ID           show one key
+  npm run -s brikk -- keys update KEY_ID         change its caps, limits and rules
+  npm run -s brikk -- keys rotate KEY_ID         give it a new secret
+  npm run -s brikk -- keys new-signing-secret KEY_ID
   npm run -s brikk -- keys revoke KEY_ID         end a key for good
   npm run -s brikk -- keys reencrypt             seal stored secrets under the newest encryption key
   npm run -s brikk -- credentials set PROVIDER   store a provider's key, read from standard input
   npm run -s brikk -- credentials list           show whose keys are stored
   npm run -s brikk -- credentials remove PROVIDER
+  npm run -s brikk -- usage summary              show what all keys used
   npm run -s brikk -- ledger verify              prove that the sums are right
   npm run -s brikk -- ledger export              write usage events out
 
@@ -42,11 +50,14 @@ It reads the same settings as the server (DATABASE_URL and the others in
 read about it.
 `;
 
-const keysHelp = `Makes, lists, changes and revokes the keys that callers present.
+const keysHelp = `Makes, lists, changes and revokes the keys that callers present, and renews their secrets.
 
   npm run -s brikk -- keys create --name NAME [options]
   npm run -s brikk -- keys list [--json]
+  npm run -s brikk -- keys show KEY_ID [--json]
   npm run -s brikk -- keys update KEY_ID [options]
+  npm run -s brikk -- keys rotate KEY_ID [--grace-hours N] [--json]
+  npm run -s brikk -- keys new-signing-secret KEY_ID [--json]
   npm run -s brikk -- keys revoke KEY_ID [--json]
   npm run -s brikk -- keys reencrypt [--json]
 
@@ -63,6 +74,13 @@ const credentialsHelp = `Stores, lists and removes the keys that the gateway sho
 They are sealed with BRIKK_ENCRYPTION_KEY and win over the environment's. It
 works while the server runs; changes take effect there within two seconds.
 Add --help to a command to read about it.
+`;
+
+const usageHelp = `Shows what was used, by whom and for what.
+
+  npm run -s brikk -- usage summary [--by key|provider|model|day] [--from TIME] [--to TIME] [--json]
+
+It works while the server runs. Add --help to the command to read about it.
 `;
 
 const ledgerHelp = `Reads the ledger: what every request cost, and what every budget has spent.
@@ -90,7 +108,10 @@ const topics: ReadonlyMap<string, Topic> = new Map([
       commands: new Map([
         ["create", { help: keysCreateHelp, parse: parseKeysCreate }],
         ["list", { help: keysListHelp, parse: parseKeysList }],
+        ["show", { help: keysShowHelp, parse: parseKeysShow }],
         ["update", { help: keysUpdateHelp, parse: parseKeysUpdate }],
+        ["rotate", { help: keysRotateHelp, parse: parseKeysRotate }],
+        ["new-signing-secret", { help: keysNewSigningSecretHelp, parse: parseKeysNewSigningSecret }],
         ["revoke", { help: keysRevokeHelp, parse: parseKeysRevoke }],
         ["reencrypt", { help: keysReencryptHelp, parse: parseKeysReencrypt }],
       ]),
@@ -106,6 +127,10 @@ const topics: ReadonlyMap<string, Topic> = new Map([
         ["remove", { help: credentialsRemoveHelp, parse: parseCredentialsRemove }],
       ]),
     },
+  ],
+  [
+    "usage",
+    { help: usageHelp, commands: new Map([["summary", { help: usageSummaryHelp, parse: parseUsageSummary }]]) },
   ],
   [
     "ledger",
@@ -152,7 +177,7 @@ function choose(argv: readonly string[]): Choice {
   if (wantsHelp) return { kind: "help", text: known?.help ?? topic.help };
   if (known !== undefined) return { kind: "command", run: known.parse(args) };
   const names = [...topic.commands.keys()].map((each) => `${name} ${each}`);
-  const say = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+  const say = names.length === 1 ? names[0] : `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
   if (command === undefined) throw new UsageError(`What about ${name}? Say ${say}; add --help to read more.`);
   throw new UsageError(`There is no command "${name} ${command}". Say ${say}.`);
 }

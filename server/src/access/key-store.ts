@@ -1,4 +1,4 @@
-import type { Transaction } from "kysely";
+import { sql, type Transaction } from "kysely";
 import { type Actor, SYSTEM } from "../audit/actor.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "../audit/audit-trail.ts";
 import { BrikkError } from "../errors.ts";
@@ -95,11 +95,15 @@ export interface KeyStore {
   /** A key that a caller makes itself, if so many are not there yet. */
   createSelfService(wanted: NewKey, limits: SelfServiceLimits, by: Actor): Promise<SelfServiceKey>;
   find(keyId: string): Promise<ListedKey | undefined>;
-  /** Oldest first. `after` is the `next` of the page before; invalid_request when it is not. */
+  /**
+   * Oldest first. `after` is the `next` of the page before; invalid_request when it is not. `q` is a part of the name, or the
+   * whole id, or the first characters of a secret.
+   */
   list(page: {
     readonly after?: string | undefined;
     readonly limit: number;
     readonly status?: KeyStatus | undefined;
+    readonly q?: string | undefined;
   }): Promise<KeyPage>;
   /**
    * Replaces what was chosen for a key by what `revise` makes of its newest state; gives the key as it then is. What `revise`
@@ -216,7 +220,7 @@ export function createKeyStore(options: {
       return row && (await listed(query, [row], clock.now()))[0];
     },
 
-    async list({ after, limit, status }) {
+    async list({ after, limit, status, q }) {
       const nowMs = clock.now();
       const position = after === undefined ? undefined : parseKeyCursor(after);
       if (after !== undefined && position === undefined)
@@ -248,6 +252,14 @@ export function createKeyStore(options: {
             where.or([where("expires_at_ms", "is", null), where("expires_at_ms", ">", BigInt(nowMs))]),
           );
       }
+      if (q !== undefined)
+        rows = rows.where((where) =>
+          where.or([
+            sql<boolean>`lower(name) like ${`%${q.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`} escape '\\'`,
+            where.eb("id", "=", q),
+            where.eb("id", "in", where.selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
+          ]),
+        );
       const found = await rows.execute();
       const page = found.slice(0, limit);
       const last = page.at(-1);

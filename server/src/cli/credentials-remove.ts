@@ -1,4 +1,5 @@
 import { createCredentialStore } from "../credentials/credential-store.ts";
+import { CLI_ACTOR } from "./administered-keys.ts";
 import { parseArguments } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { openVault } from "./open-vault.ts";
@@ -16,7 +17,7 @@ export function parseCredentialsRemove(args: readonly string[]): Command {
   const name = providerArgument("credentials remove", positionals);
   return async ({ database, config, clock }) => {
     const store = createCredentialStore({ database, clock, vault: openVault({ config, clock }) });
-    const removed = await store.remove(name, "whatever", { kind: "cli" });
+    const removed = await store.remove(name, "whatever", CLI_ACTOR);
     if (removed === undefined)
       throw new CommandFailed(`No key of ${name} is stored; credentials list shows which are.`);
     const inEnvironment = config.providers.find((each) => each.name === name)?.apiKey !== undefined;

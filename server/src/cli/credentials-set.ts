@@ -1,5 +1,6 @@
 import { createCredentialStore, type StoredCredential } from "../credentials/credential-store.ts";
 import { checkCredential, type CredentialCheck } from "../providers/check-credential.ts";
+import { CLI_ACTOR } from "./administered-keys.ts";
 import { parseArguments } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { openVault } from "./open-vault.ts";
@@ -34,9 +35,12 @@ export function parseCredentialsSet(args: readonly string[]): Command {
     const check =
       values["no-verify"] === true ? undefined : await checkCredential({ ...provider, apiKey: credential }, config);
     if (check !== undefined) refuseUnfit(name, check);
-    const stored = await createCredentialStore({ database, clock, vault }).save(name, credential, "whatever", {
-      kind: "cli",
-    });
+    const stored = await createCredentialStore({ database, clock, vault }).save(
+      name,
+      credential,
+      "whatever",
+      CLI_ACTOR,
+    );
     return { text: `${sentenceOf(stored, check)} A running server uses it within two seconds.\n` };
   };
 }

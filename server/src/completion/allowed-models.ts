@@ -11,7 +11,7 @@ import type { CatalogueModel, ModelCatalogue } from "../ledger/model-catalogue.t
 export type ModelRights = Pick<ApiKey, "allowedModels" | "allowedProviders">;
 
 export interface Forbidden {
-  readonly rule: "allowed_models" | "allowed_providers";
+  readonly rule: "models" | "providers";
   readonly allowed: readonly string[];
 }
 
@@ -22,9 +22,9 @@ export function forbiddenBy(
   knownProviders: readonly string[],
 ): Forbidden | undefined {
   if (allowedModels !== undefined && !namesAt(provider, allowedModels, knownProviders).some((name) => isSame(name, id)))
-    return { rule: "allowed_models", allowed: allowedModels };
+    return { rule: "models", allowed: allowedModels };
   if (allowedProviders !== undefined && !allowedProviders.some((name) => isSame(name, provider)))
-    return { rule: "allowed_providers", allowed: allowedProviders };
+    return { rule: "providers", allowed: allowedProviders };
   return undefined;
 }
 

@@ -38,20 +38,20 @@ const LISTS: readonly (readonly [allowed: string, asked: string, isAllowed: bool
 ];
 for (const [allowed, asked, isAllowed] of LISTS)
   test(`with "${allowed}" allowed, ${asked} is ${isAllowed ? "" : "not "}allowed`, () => {
-    assert.equal(ruleFor({ allowedModels: [allowed] }, asked), isAllowed ? undefined : "allowed_models");
+    assert.equal(ruleFor({ allowedModels: [allowed] }, asked), isAllowed ? undefined : "models");
   });
 
 test("a key without lists may use everything, one with empty lists nothing", () => {
   assert.equal(ruleFor({}, "openai/gpt-4o"), undefined);
-  assert.equal(ruleFor({ allowedModels: [] }, "openai/gpt-4o"), "allowed_models");
-  assert.equal(ruleFor({ allowedProviders: [] }, "openai/gpt-4o"), "allowed_providers");
+  assert.equal(ruleFor({ allowedModels: [] }, "openai/gpt-4o"), "models");
+  assert.equal(ruleFor({ allowedProviders: [] }, "openai/gpt-4o"), "providers");
 });
 
 test("both lists must allow a model", () => {
   const rights = { allowedModels: ["gpt-4o"], allowedProviders: ["openai"] };
   assert.equal(ruleFor(rights, "openai/gpt-4o"), undefined);
-  assert.equal(ruleFor(rights, "reseller/gpt-4o"), "allowed_providers");
-  assert.equal(ruleFor(rights, "openai/gpt-4o-mini"), "allowed_models");
+  assert.equal(ruleFor(rights, "reseller/gpt-4o"), "providers");
+  assert.equal(ruleFor(rights, "openai/gpt-4o-mini"), "models");
 });
 
 test("a list's names are read as the provider knows them", () => {

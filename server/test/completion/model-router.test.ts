@@ -347,7 +347,7 @@ const notAllowed = (rule: string, allowed: readonly string[], param: string) => 
 
 test("a named model that the key may not use is refused with the rule and what is allowed, by whichever name it is called", () => {
   const router = routerOver(both, { rights: { allowedModels: ["gpt-4o-mini"] } });
-  const refused = notAllowed("allowed_models", ["gpt-4o-mini"], "model");
+  const refused = notAllowed("models", ["gpt-4o-mini"], "model");
   for (const name of [
     "gpt-4o",
     "openai/gpt-4o",
@@ -361,11 +361,8 @@ test("a named model that the key may not use is refused with the rule and what i
   for (const name of ["gpt-4o-mini", "openai/gpt-4o-mini"])
     assert.deepEqual(named(router.byName([name])), ["openai/gpt-4o-mini"]);
   assert.throws(() => router.byName(["gpt-4o", "gpt-4o-mini"]), refused);
-  assert.throws(
-    () => router.byName(["gpt-4o-mini", "gpt-4o"]),
-    notAllowed("allowed_models", ["gpt-4o-mini"], "models"),
-  );
-  assert.throws(() => router.byProvider("mistral"), notAllowed("allowed_models", ["gpt-4o-mini"], "agent"));
+  assert.throws(() => router.byName(["gpt-4o-mini", "gpt-4o"]), notAllowed("models", ["gpt-4o-mini"], "models"));
+  assert.throws(() => router.byProvider("mistral"), notAllowed("models", ["gpt-4o-mini"], "agent"));
   assert.deepEqual(named(router.byProvider("openai")), ["openai/gpt-4o-mini"]);
 });
 
@@ -374,12 +371,12 @@ test("the router chooses among what the key may use, and says who is left out an
     const route = routerOver(both, { rights: { allowedProviders: ["mistral"] } }).byName([name]);
     assert.deepEqual(named(route), ["mistral/mistral-small-latest"], name);
     assert.deepEqual(route.excluded, [
-      { provider: "openai", model: "gpt-4o-mini", reason: "is not among the key's allowed_providers" },
+      { provider: "openai", model: "gpt-4o-mini", reason: "is not among the key's providers" },
     ]);
   }
   assert.throws(
     () => routerOver(both, { rights: { allowedProviders: ["elsewhere"] } }).byWish({ preference: "auto" }),
-    notAllowed("allowed_providers", ["elsewhere"], "model"),
+    notAllowed("providers", ["elsewhere"], "model"),
   );
 });
 
@@ -399,7 +396,7 @@ test("a policy's candidates are kept to what the key may use, whether it is name
   for (const name of ["brikk/mixed", "fast", "gpt-4o"])
     assert.deepEqual(named(small.byName([name])), ["mistral/mistral-small-latest"], name);
   assert.deepEqual(named(small.byWish({ preference: "auto", policy: "mixed" })), ["mistral/mistral-small-latest"]);
-  assert.throws(() => small.byName(["brikk/auto"]), notAllowed("allowed_models", ["mistral-small-latest"], "model"));
+  assert.throws(() => small.byName(["brikk/auto"]), notAllowed("models", ["mistral-small-latest"], "model"));
 });
 
 test("a name that several providers offer means one of those that the key may use", () => {
@@ -419,6 +416,6 @@ test("a name that several providers offer means one of those that the key may us
   assert.deepEqual(named(routeFor({ allowedModels: ["two/open-model"] })), ["two/open-model"]);
   assert.throws(
     () => routerOver(defaults, { overrides, rights: { allowedProviders: ["two"] } }).byName(["one/open-model"]),
-    notAllowed("allowed_providers", ["two"], "model"),
+    notAllowed("providers", ["two"], "model"),
   );
 });

@@ -33,7 +33,7 @@ async function post(path: string, secret: string, body: object, headers: Record<
 const servedTo = async (keyId: string): Promise<unknown[]> =>
   (await brikk.events()).filter((event) => event["key_id"] === keyId).map((event) => event["model"]);
 
-const RULE = { rule: "allowed_models", allowed: ["mistral-small-latest", "mistral-embed"] };
+const RULE = { rule: "models", allowed: ["mistral-small-latest", "mistral-embed"] };
 
 test("every way in keeps to the key's models: what is named and not allowed is 403 with the rule, and nobody is asked", async () => {
   const { id, secret } = await brikk.createKey({ allowedModels: RULE.allowed });
@@ -106,14 +106,14 @@ test("/v1/explain names who is left out and by which rule, and what would be ref
     ["gpt-4o", "gpt-4o-mini"].map((model) => ({
       provider: "openai",
       model,
-      reason: "is not among the key's allowed_providers",
+      reason: "is not among the key's providers",
     })),
   );
   const refused = (await post("/v1/explain", secret, { model: "gpt-4o", messages: MESSAGES })).json();
   const { status, code, details } = refused["refusal"] as { status: number; code: string; details: object };
   assert.deepEqual(
     [refused["passes"], status, code, details],
-    [false, 403, "model_not_allowed", { rule: "allowed_providers", allowed: ["mistral"] }],
+    [false, 403, "model_not_allowed", { rule: "providers", allowed: ["mistral"] }],
   );
 });
 

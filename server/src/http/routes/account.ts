@@ -5,45 +5,14 @@ import { presentedSecret } from "../../access/authenticate.ts";
 import type { KeyStore } from "../../access/key-store.ts";
 import { secretPrefix } from "../../access/secret.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
-import { leadingBudget, standingHeaders } from "../answer-headers.ts";
+import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
 import { budget, exampleBudget, leadingCaps, shownBudget } from "../schemas/budget.ts";
 import { refusals } from "../schemas/error.ts";
-
-const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
-
-const usageAnswer = z
-  .object({
-    api_key_id: z.string(),
-    today: usageSum,
-    this_week: usageSum,
-    this_month: usageSum,
-    soft_cap_usd: z.number().nullable().describe("Of the shortest window that has a hard cap; `budgets` has all."),
-    hard_cap_usd: z.number().nullable(),
-    soft_cap_exceeded: z.boolean(),
-    hard_cap_exceeded: z.boolean(),
-    resets_at: z.string().describe("When that window's budget begins anew (UTC)."),
-    budgets: z.array(budget).describe("Day, week and month; every one that has a cap applies."),
-  })
-  .meta({
-    id: "Usage",
-    example: {
-      api_key_id: "bk_Example00001",
-      today: { cost_usd: 0.00042, requests: 3, tokens: 812 },
-      this_week: { cost_usd: 0.45, requests: 310, tokens: 81_200 },
-      this_month: { cost_usd: 1.2, requests: 900, tokens: 240_000 },
-      soft_cap_usd: 5,
-      hard_cap_usd: 10,
-      soft_cap_exceeded: false,
-      hard_cap_exceeded: false,
-      resets_at: "2026-11-24T00:00:00.000Z",
-      budgets: [exampleBudget],
-    },
-  });
+import { usageAnswer } from "../schemas/key-usage.ts";
+import { answerKeyUsage } from "../usage-answers.ts";
 
 const keyAnswer = z
   .object({
@@ -66,8 +35,8 @@ const keyAnswer = z
       .describe(
         "continue or restart: what is done with streams that break midway, unless a request's X-Brikk-Rescue says otherwise. null: nothing.",
       ),
-    allowed_models: z.array(z.string()).nullable().describe("What it may use; null: every model."),
-    allowed_providers: z.array(z.string()).nullable().describe("null: every provider."),
+    models: z.array(z.string()).nullable().describe("What it may use; null: every model."),
+    providers: z.array(z.string()).nullable().describe("null: every provider."),
     allowed_ips: z.array(z.string()).nullable().describe("Where it may be used from; null: everywhere."),
     signing_required: z.boolean().describe("Requests without a valid signature are refused."),
     self_service: z.boolean().describe("Made by its holder, with POST /sandbox/keys."),
@@ -101,8 +70,8 @@ const keyAnswer = z
       tokens_per_min: null,
       max_concurrent_requests: null,
       rescue: null,
-      allowed_models: ["gpt-4o-mini", "mistral/mistral-small-latest"],
-      allowed_providers: null,
+      models: ["gpt-4o-mini", "mistral/mistral-small-latest"],
+      providers: null,
       allowed_ips: null,
       signing_required: false,
       self_service: false,
@@ -131,20 +100,9 @@ export function registerAccountRoutes(
       },
     },
     async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
-      const summary = await readUsageSummary(database, clock, { keyId: request.key.id });
       const standing = await ledger.standingNow(request.key);
       reply.headers(standingHeaders(standing));
-      return {
-        api_key_id: request.key.id,
-        today: shown(summary.today),
-        this_week: shown(summary.thisWeek),
-        this_month: shown(summary.thisMonth),
-        ...leadingCaps(standing),
-        soft_cap_exceeded: standing.budgets.some(({ softCapExceeded }) => softCapExceeded),
-        hard_cap_exceeded: standing.budgets.some(({ hardCapExceeded }) => hardCapExceeded),
-        resets_at: new Date(leadingBudget(standing).resetsAtMs).toISOString(),
-        budgets: standing.budgets.map(shownBudget),
-      };
+      return answerKeyUsage({ database, clock }, request.key, standing);
     },
   );
 
@@ -180,8 +138,8 @@ export function registerAccountRoutes(
         tokens_per_min: key.tokensPerMin ?? null,
         max_concurrent_requests: key.maxConcurrentRequests ?? null,
         rescue: key.rescue ?? null,
-        allowed_models: copyOrNull(key.allowedModels),
-        allowed_providers: copyOrNull(key.allowedProviders),
+        models: copyOrNull(key.allowedModels),
+        providers: copyOrNull(key.allowedProviders),
         allowed_ips: copyOrNull(key.allowedIps),
         signing_required: key.signingRequired === true,
         self_service: key.selfService === true,
@@ -196,11 +154,5 @@ export function registerAccountRoutes(
     },
   );
 }
-
-const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({
-  cost_usd: usdNumber(sum.cost),
-  requests: sum.requests,
-  tokens: sum.tokens,
-});
 
 const copyOrNull = (names: readonly string[] | undefined): string[] | null => (names === undefined ? null : [...names]);

@@ -15,6 +15,7 @@ import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { Logger } from "../../telemetry/log.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
+import { readIfMatch } from "../if-match.ts";
 import { noteAdminAct } from "../note-admin-act.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import {
@@ -270,16 +271,14 @@ async function verified(
   }
 }
 
-/** RFC 9110 §13.1.1, of which one strong tag or `*` is taken. Who names nothing may not overwrite anything. */
+/** Who names nothing may not overwrite anything; a version that is no revision is none that there ever was. */
 function expectationOf(ifMatch: string | undefined): Expectation {
   if (ifMatch === undefined) return "none";
-  const text = ifMatch.trim();
-  if (text === "*") return "some";
-  const revision = /^"(\d{1,15})"$/.exec(text)?.[1];
-  if (revision !== undefined) return Number(revision);
-  throw new BrikkError("invalid_request", 'If-Match is not a revision in quotes, such as "3", and not *.', {
-    param: "If-Match",
-  });
+  const precondition = readIfMatch(ifMatch);
+  if (precondition.kind === "any") return "some";
+  return /^\d{1,15}$/.test(precondition.version) ? Number(precondition.version) : NO_REVISION;
 }
+
+const NO_REVISION = -1;
 
 const tag = (reply: FastifyReply, { revision }: StoredCredential): void => void reply.header("etag", `"${revision}"`);

@@ -1,12 +1,13 @@
 import { z } from "zod";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
 import { presentedSecret } from "../../access/authenticate.ts";
-import type { KeyStore, Rotation } from "../../access/key-store.ts";
+import type { KeyStore } from "../../access/key-store.ts";
 import { BrikkError } from "../../errors.ts";
 import { keyActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
 import { idempotencyOf } from "../idempotency-key.ts";
 import { bodyRefusals, refusal, refusals } from "../schemas/error.ts";
+import { rotationAnswer, shownRotation } from "../schemas/rotation.ts";
 
 const LONGEST_GRACE_SECONDS = 604_800;
 
@@ -20,34 +21,6 @@ const rotationRequest = z
       .describe("How long the old secret is still accepted; 7 days at most. With 0 it ends at once."),
   })
   .meta({ id: "RotationRequest", example: { grace_period_seconds: 3_600 } });
-
-const rotationAnswer = z
-  .object({
-    key_id: z.string().describe("As before: caps, limits, usage and budgets go on."),
-    old_key_prefix: z.string(),
-    new_key: z.string().describe("Shown this once."),
-    rotated_at: z.string(),
-    old_key_valid_until: z.string().describe("The first moment at which the old secret is no longer accepted (UTC)."),
-  })
-  .meta({
-    id: "Rotation",
-    example: {
-      key_id: "bk_Example00001",
-      old_key_prefix: "brikk_aB3dE5",
-      new_key: "brikk_...",
-      rotated_at: "2026-11-23T09:00:00.000Z",
-      old_key_valid_until: "2026-11-23T10:00:00.000Z",
-    },
-  });
-
-/** A rotation as JSON shows it. */
-const shownRotation = (rotation: Rotation): z.infer<typeof rotationAnswer> => ({
-  key_id: rotation.key.id,
-  old_key_prefix: rotation.oldKeyPrefix,
-  new_key: rotation.secret,
-  rotated_at: new Date(rotation.rotatedAtMs).toISOString(),
-  old_key_valid_until: new Date(rotation.oldValidUntilMs).toISOString(),
-});
 
 /** A caller gives its own key a new secret. */
 export function registerRotateKeyRoute(app: App, { keyStore }: { readonly keyStore: KeyStore }): void {

@@ -17,6 +17,7 @@ export function tidyDocument(document: object): JsonObject {
   if (schemas === undefined) return tidy;
   letBodiesBeLeftOut(tidy);
   pushNullableDown(tidy);
+  listNullInEnums(tidy);
   unwrapReferences(tidy);
 
   const used = reachable(tidy, schemas);
@@ -72,6 +73,14 @@ function pushNullableDown(value: Json): void {
     if (schema["nullable"] !== true || "type" in schema || !Array.isArray(schema["anyOf"])) return;
     delete schema["nullable"];
     for (const branch of schema["anyOf"]) if (isObject(branch)) branch["nullable"] = true;
+  });
+}
+
+/** An enum is a list of all values, `nullable` or not (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20). */
+function listNullInEnums(value: Json): void {
+  eachObject(value, (schema) => {
+    const { nullable, enum: values } = schema;
+    if (nullable === true && Array.isArray(values) && !values.includes(null)) values.push(null);
   });
 }
 
