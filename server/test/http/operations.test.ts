@@ -193,7 +193,6 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "DELETE /admin/keys/{id}",
       "DELETE /admin/provider-credentials/{provider}",
       "GET /admin/fire-drill",
-      "GET /admin/fire-drill",
       "GET /admin/keys",
       "GET /admin/keys/{id}",
       "GET /admin/keys/{id}/usage",
