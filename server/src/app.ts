@@ -9,6 +9,7 @@ import type { App } from "./http/app-type.ts";
 import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
+import { registerAudit } from "./http/hooks/audit.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
@@ -16,6 +17,7 @@ import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerAdminAuditRoutes } from "./http/routes/admin-audit.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
 import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
@@ -48,6 +50,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
 
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
+  if (config.auditLogging) registerAudit(app, gateway.audit);
   registerKnownRoute(app);
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
@@ -116,8 +119,9 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   if (config.adminToken !== undefined) {
     registerAdminKeyRoutes(app, { keyStore: gateway.keyStore, ledger, database, clock, defaults: config });
     registerAdminUsageRoutes(app, { database, clock });
-    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
-    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
+    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, audit: gateway.audit });
+    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, audit: gateway.audit });
+    registerAdminAuditRoutes(app, { database });
     registerAdminProviderCredentialRoutes(app, {
       config,
       credentials: gateway.credentials,

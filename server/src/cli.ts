@@ -1,5 +1,11 @@
 import { Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { createActRecorder } from "./audit/act-recorder.ts";
+import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
+import { createChainWriter } from "./audit/chain-writer.ts";
+import { createHeadSeals } from "./audit/head-seals.ts";
+import { auditListHelp, parseAuditList } from "./cli/audit-list.ts";
+import { auditVerifyHelp, parseAuditVerify } from "./cli/audit-verify.ts";
 import type { Command, Printout } from "./cli/command.ts";
 import { credentialsListHelp, parseCredentialsList } from "./cli/credentials-list.ts";
 import { credentialsRemoveHelp, parseCredentialsRemove } from "./cli/credentials-remove.ts";
@@ -17,9 +23,10 @@ import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
 import { readSecret, type SecretSource } from "./cli/read-secret.ts";
 import { parseUsageSummary, usageSummaryHelp } from "./cli/usage-summary.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
-import { ConfigError, loadConfigFromProcess } from "./config.ts";
+import { type Config, ConfigError, loadConfigFromProcess } from "./config.ts";
 import { systemClock } from "./lib/clock.ts";
-import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
+import { type Database, StorageOpenError, StorageUnavailable } from "./storage/database.ts";
+import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import { openDatabase } from "./storage/open-database.ts";
 
 export interface CliIo {
@@ -44,6 +51,8 @@ const help = `Brikk's command line.
   npm run -s brikk -- usage summary              show what all keys used
   npm run -s brikk -- ledger verify              prove that the sums are right
   npm run -s brikk -- ledger export              write usage events out
+  npm run -s brikk -- audit list                 who did what
+  npm run -s brikk -- audit verify               prove that nobody changed that
 
 It reads the same settings as the server (DATABASE_URL and the others in
 .env.example) and works while the server runs. Add --help to a command to
@@ -87,6 +96,15 @@ const ledgerHelp = `Reads the ledger: what every request cost, and what every bu
 
   npm run -s brikk -- ledger verify [--json]
   npm run -s brikk -- ledger export --from TIME --to TIME --format csv|jsonl [--key KEY_ID]
+
+It works while the server runs, changes nothing and holds nothing up.
+Add --help to a command to read about it.
+`;
+
+const auditHelp = `Reads the audit trail: every request of a known caller and every act of an administrator.
+
+  npm run -s brikk -- audit list [options]
+  npm run -s brikk -- audit verify [--expect-head SEQUENCE:HASH] [--json]
 
 It works while the server runs, changes nothing and holds nothing up.
 Add --help to a command to read about it.
@@ -142,6 +160,16 @@ const topics: ReadonlyMap<string, Topic> = new Map([
       ]),
     },
   ],
+  [
+    "audit",
+    {
+      help: auditHelp,
+      commands: new Map([
+        ["list", { help: auditListHelp, parse: parseAuditList }],
+        ["verify", { help: auditVerifyHelp, parse: parseAuditVerify }],
+      ]),
+    },
+  ],
 ]);
 
 type Choice = { readonly kind: "help"; readonly text: string } | { readonly kind: "command"; readonly run: Command };
@@ -191,6 +219,8 @@ async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
       config,
       clock: systemClock,
       readSecret: (prompt) => readSecret(io.stdin, io.stderr, prompt),
+      audit: auditOf(config, database),
+      tell: (line) => void io.stderr.write(`${line}\n`),
     });
     if (printout.note !== undefined) io.stderr.write(`${printout.note}\n`);
     await print(printout.text, io.stdout);
@@ -198,6 +228,13 @@ async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
   } finally {
     await database.close();
   }
+}
+
+/** The encryption key is made, where there is none, by a command that changes something and by no other. */
+function auditOf(config: Config, database: Database): AuditTrail {
+  if (!config.auditLogging) return NO_AUDIT_TRAIL;
+  const seals = createHeadSeals(() => openEncryptionKeys(config.encryptionKeys, config.databaseUrl));
+  return createActRecorder(createChainWriter({ database, clock: systemClock, seals }), systemClock);
 }
 
 /** As fast as it is read. A reader who has seen enough, such as `head`, ends it without a complaint. */

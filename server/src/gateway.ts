@@ -1,5 +1,6 @@
 import { createVault, type Vault } from "./access/vault.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
+import { openAuditTrail } from "./audit/open-audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
 import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
@@ -100,8 +101,22 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const clock = options.clock ?? systemClock;
   const metrics = createMetrics();
 
-  const vault = createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock });
-  const audit = NO_AUDIT_TRAIL;
+  const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const vault = createVault({ keys: encryptionKeys, clock });
+  const auditTrail = config.auditLogging
+    ? await openAuditTrail({
+        database,
+        clock,
+        encryptionKeys,
+        version,
+        retentionDays: config.auditRetentionDays,
+        logger,
+        metrics,
+      })
+    : undefined;
+  if (auditTrail === undefined)
+    logger.warn("nothing is put on record: ENABLE_AUDIT_LOGGING is false, so there is no audit trail");
+  const audit = auditTrail ?? NO_AUDIT_TRAIL;
   const keyRing = createKeyRing({
     database,
     clock,
@@ -310,6 +325,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       credentialRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
+      // Last of what writes, and bounded: a database that is away holds up no stop.
+      await auditTrail?.close();
       await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close(), nonces.close()]);
     },
   };

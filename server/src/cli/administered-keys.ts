@@ -9,10 +9,11 @@ import { openVault } from "./open-vault.ts";
 export const CLI_ACTOR: Actor = { kind: "cli" };
 
 /** The keys of the database that a command works on. */
-export const administeredKeys = ({ database, config, clock }: Parameters<Command>[0]): KeyStore =>
+export const administeredKeys = ({ database, config, clock, audit }: Parameters<Command>[0]): KeyStore =>
   createKeyStore({
     database,
     clock,
+    audit,
     vault: openVault({ config, clock }),
   });
 

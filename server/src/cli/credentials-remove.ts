@@ -15,8 +15,8 @@ export const credentialsRemoveHelp = `Removes a provider's stored key; the envir
 export function parseCredentialsRemove(args: readonly string[]): Command {
   const { positionals } = parseArguments(args, {});
   const name = providerArgument("credentials remove", positionals);
-  return async ({ database, config, clock }) => {
-    const store = createCredentialStore({ database, clock, vault: openVault({ config, clock }) });
+  return async ({ database, config, clock, audit }) => {
+    const store = createCredentialStore({ database, clock, vault: openVault({ config, clock }), audit });
     const removed = await store.remove(name, "whatever", CLI_ACTOR);
     if (removed === undefined)
       throw new CommandFailed(`No key of ${name} is stored; credentials list shows which are.`);

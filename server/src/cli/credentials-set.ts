@@ -22,7 +22,7 @@ refuses is not stored.
 export function parseCredentialsSet(args: readonly string[]): Command {
   const { values, positionals } = parseArguments(args, { "no-verify": { type: "boolean" } });
   const name = providerArgument("credentials set", positionals);
-  return async ({ database, config, clock, readSecret }) => {
+  return async ({ database, config, clock, audit, readSecret }) => {
     const provider = config.providers.find((each) => each.name === name);
     if (provider === undefined)
       throw new CommandFailed(
@@ -35,7 +35,7 @@ export function parseCredentialsSet(args: readonly string[]): Command {
     const check =
       values["no-verify"] === true ? undefined : await checkCredential({ ...provider, apiKey: credential }, config);
     if (check !== undefined) refuseUnfit(name, check);
-    const stored = await createCredentialStore({ database, clock, vault }).save(
+    const stored = await createCredentialStore({ database, clock, vault, audit }).save(
       name,
       credential,
       "whatever",

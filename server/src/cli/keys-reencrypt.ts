@@ -1,4 +1,5 @@
 import { type Reencryption, reencrypt } from "../credentials/reencrypt.ts";
+import { CLI_ACTOR } from "./administered-keys.ts";
 import { parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { json } from "./key-view.ts";
@@ -25,8 +26,15 @@ export function parseKeysReencrypt(args: readonly string[]): Command {
   const { values, positionals } = parseArguments(args, { json: { type: "boolean" } });
   if (positionals[0] !== undefined)
     throw new UsageError(`"${printable(positionals[0])}" is not understood; keys reencrypt takes only --json.`);
-  return async ({ database, config, clock }) => {
+  return async ({ database, config, clock, audit }) => {
     const done = await reencrypt({ database, vault: openVault({ config, clock }), clock });
+    const { resealed, current, dropped, unreadable } = done;
+    // This seals the trail's own head under the newest key, too, or it would be left behind with the old one.
+    await audit.record({
+      actor: CLI_ACTOR,
+      action: "secrets.reencrypt",
+      after: { resealed, already_current: current, old_answers_dropped: dropped, unreadable: unreadable.length },
+    });
     return {
       text: values.json === true ? json(fieldsOf(done)) : summaryOf(done),
       exitCode: done.unreadable.length === 0 ? 0 : 1,

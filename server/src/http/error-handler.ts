@@ -9,12 +9,15 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The completion path has written its own line for this request. */
     recorded: boolean;
+    /** The code of the error that it was answered with; set here alone. */
+    refusedWith: string | undefined;
   }
 }
 
 /** The one place where an error becomes a response. */
 export function registerErrorHandler(app: FastifyInstance, logger: Logger, metrics: Metrics): void {
   app.decorateRequest("recorded", false);
+  app.decorateRequest("refusedWith", undefined);
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = explain(thrown);
     if (reply.raw.headersSent || reply.raw.destroyed) {
@@ -68,6 +71,7 @@ export function answerFrameworkError(thrown: FastifyError, request: FastifyReque
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
+  request.refusedWith = error.code;
   return reply
     .code(error.status)
     .headers(error.headers())

@@ -38,6 +38,9 @@ export interface Metrics {
   readonly overloadRefusals: Counter<"reason">;
   readonly providerCooldowns: Counter<"provider" | "model">;
   readonly activeProbes: Counter<"provider" | "outcome">;
+  readonly auditEntries: Counter<"kind">;
+  readonly auditDropped: Counter;
+  readonly auditQueue: Gauge;
 }
 
 const MOST_MODEL_LABELS = 200;
@@ -214,6 +217,22 @@ export function createMetrics(): Metrics {
       name: "brikk_active_probes_total",
       help: "Probes of idle providers that cost nothing: ok, failed.",
       labelNames: ["provider", "outcome"],
+      registers,
+    }),
+    auditEntries: new Counter({
+      name: "brikk_audit_entries_total",
+      help: "Entries written to the audit trail: request, refusal, act, notice. An act whose transaction is undone is counted.",
+      labelNames: ["kind"],
+      registers,
+    }),
+    auditDropped: new Counter({
+      name: "brikk_audit_dropped_total",
+      help: "Entries that the audit queue could not take or that could not be written before the stop.",
+      registers,
+    }),
+    auditQueue: new Gauge({
+      name: "brikk_audit_queue",
+      help: "Audit entries that wait to be written.",
       registers,
     }),
   };

@@ -192,6 +192,8 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "DELETE /admin/fire-drill/faults/{id}",
       "DELETE /admin/keys/{id}",
       "DELETE /admin/provider-credentials/{provider}",
+      "GET /admin/audit",
+      "GET /admin/audit/head",
       "GET /admin/fire-drill",
       "GET /admin/keys",
       "GET /admin/keys/{id}",

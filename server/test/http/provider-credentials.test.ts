@@ -326,8 +326,9 @@ test("a credential stands in no answer, no log line, no metric, no page and no r
       ),
     );
   await note("DELETE", "/openai", undefined, { "if-match": "*" });
-  texts.push(logged);
-  assert.match(logged, /provider-credential\.save/);
+  const acts = JSON.stringify(await brikk.all("select action, details from audit_entries where kind = 'act'"));
+  assert.match(acts, /provider_credential\.save.*provider_credential\.test.*provider_credential\.remove/);
+  texts.push(logged, acts);
   assert.match(logged, /provider_credentials_rejected/);
   for (const text of texts) assert.doesNotMatch(text, /MARKEDCREDENTIAL/);
 });

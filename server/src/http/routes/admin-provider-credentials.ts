@@ -16,7 +16,6 @@ import type { Logger } from "../../telemetry/log.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
 import { readIfMatch } from "../if-match.ts";
-import { noteAdminAct } from "../note-admin-act.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import {
   byProvider,
@@ -96,7 +95,6 @@ export function registerAdminProviderCredentialRoutes(app: App, options: Options
       settled(provider);
       throw new BrikkError("not_found", `No credential of ${provider} is stored.`, { param: "provider" });
     }
-    noteAdminAct(logger, request, "provider-credential.remove", { provider });
     await takeEffect();
     return standingOf(provider, undefined);
   }
@@ -187,7 +185,6 @@ export function registerAdminProviderCredentialRoutes(app: App, options: Options
         ? await verified({ ...provider, apiKey: credential }, config)
         : "skipped";
       const stored = await credentials.save(provider.name, credential, expected, adminActor(request));
-      noteAdminAct(logger, request, "provider-credential.save", { provider: provider.name, verification });
       await takeEffect();
       tag(reply, stored);
       return { ...standingOf(provider.name, stored), verification };
