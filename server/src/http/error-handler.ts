@@ -4,6 +4,7 @@ import { BrikkError, toBrikkError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { schemaFaults } from "./schema-faults.ts";
+import { securityHeaders } from "./security-headers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -65,10 +66,13 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
 }
 
 /** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
-export function answerFrameworkError(thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  reply.header("x-request-id", request.id);
-  send(request, reply, explain(thrown));
-}
+export const createFrameworkErrorAnswer =
+  (trustedProxies: number) =>
+  (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    reply.headers(securityHeaders(request.raw, trustedProxies));
+    reply.header("x-request-id", request.id);
+    send(request, reply, explain(thrown));
+  };
 
 function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
   request.refusedWith = error.code;

@@ -7,6 +7,7 @@ import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
 import { loadConfig, type PolicyConfig } from "../../src/config.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
+import { type WireLimits, WIRE_LIMITS } from "../../src/http/wire-limits.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import type { DialectName, Row } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
@@ -40,6 +41,8 @@ export interface HarnessOptions {
   /** Beside other providers as well, unless said otherwise. */
   readonly simulatorServes?: "alone" | "always";
   readonly clock?: Clock;
+  /** In the place of the server's own. */
+  readonly limits?: Partial<WireLimits>;
   /** Takes the log's lines, from `info` on. */
   readonly log?: DestinationStream;
 }
@@ -75,7 +78,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     fireDrill: simulator.faults,
     clock,
   });
-  const app = await buildApp(gateway);
+  const app = await buildApp(gateway, { ...WIRE_LIMITS, ...options.limits });
   const url = await app.listen({ host: "127.0.0.1", port: 0 });
   const keyStore = createKeyStore({ database, clock });
   const all = (sql: string): Promise<Row[]> => database.all({ sql, params: [] });

@@ -296,7 +296,7 @@ test("/docs works offline: everything the page asks for is served from here, and
       assert.doesNotMatch(text, /https?:\/\/(?!stackoverflow\.com\/a\/)/i);
   }
   const policy = page.headers.get("content-security-policy") ?? "";
-  assert.match(policy, /default-src 'self'/);
+  assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self'/);
   assert.doesNotMatch(
     policy,
     /https?:|swagger\.io|\*|upgrade-insecure-requests/,
