@@ -27,6 +27,7 @@ import { registerAdminAuditRoutes } from "./http/routes/admin-audit.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
 import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
+import { registerAdminProviderCredentialRoutes } from "./http/routes/admin-provider-credentials.ts";
 import { registerAdminUsageRoutes } from "./http/routes/admin-usage.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
@@ -127,6 +128,8 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
     ledger,
     providers,
     rateLimiter: gateway.rateLimiter,
+    credentialRing: gateway.credentialRing,
+    unreadableSigningSecrets: gateway.unreadableSigningSecrets,
     inFlight,
     startedAtMs: clock.now(),
   });
@@ -138,6 +141,15 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
     registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, audit: gateway.audit });
     registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, audit: gateway.audit });
     registerAdminAuditRoutes(app, { database });
+    registerAdminProviderCredentialRoutes(app, {
+      config,
+      credentials: gateway.credentials,
+      ring: gateway.credentialRing,
+      providers,
+      settledProviders: gateway.settledProviders,
+      audit: gateway.audit,
+      logger,
+    });
   }
   await registerDocs(app);
   return app;

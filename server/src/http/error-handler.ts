@@ -126,6 +126,13 @@ function explain(thrown: FastifyError): BrikkError {
           { cause: thrown, retryAfterMs: 2_000 },
         );
       }
+      if (thrown.name === "VaultError") {
+        return new BrikkError(
+          "storage_unavailable",
+          "A stored secret that this request needs cannot be opened right now. The operator has to give the gateway its encryption key back.",
+          { cause: thrown },
+        );
+      }
       return toBrikkError(thrown);
   }
 }

@@ -38,6 +38,8 @@ export interface HarnessOptions {
   readonly simulator?: SimulatorOptions;
   /** Serves in the simulator's place, per vendor: a base URL of the test's own server. */
   readonly providers?: Readonly<Record<string, string>>;
+  /** Beside other providers as well, unless said otherwise. */
+  readonly simulatorServes?: "alone" | "always";
   readonly clock?: Clock;
   /** In the place of the server's own. */
   readonly limits?: Partial<WireLimits>;
@@ -73,6 +75,7 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
     }),
     database,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
+    simulatorServes: options.simulatorServes ?? "always",
     fireDrill: simulator.faults,
     clock,
   });
