@@ -17,13 +17,19 @@ export function bannerOf({
   const { providers, config } = gateway;
   const real = providers.all.filter(({ provider }) => !provider.simulated).map(({ provider }) => provider.name);
   const simulated = providers.all.filter(({ provider }) => provider.simulated).map(({ provider }) => provider.name);
+  const standing = [
+    ...(real.length > 0 ? [`${real.join(", ")} (real)`] : []),
+    ...(simulated.length > 0
+      ? [`${simulated.join(", ")} (SIMULATED: no provider key is set, answers are made up)`]
+      : []),
+  ];
   const url = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]");
   const credentials = config.requireAuth ? ` -H "Authorization: Bearer $BRIKK_KEY"` : "";
   const model = providers.all[0]?.provider.defaultModel ?? "";
   return `
   Brikk ${version}   ${url}
   API docs     ${url}/docs
-  Providers    ${[real.length > 0 ? `${real.join(", ")} (real)` : "", simulated.length > 0 ? `${simulated.join(", ")} (SIMULATED: no provider key is set, answers are made up)` : ""].filter(Boolean).join("; ")}
+  Providers    ${standing.join("; ") || "NONE CAN BE ASKED: their stored credentials cannot be opened, see the log"}
   Data         ${databasePlace}
   Keys         ${config.requireAuth ? "required; make one with: npm run -s brikk -- keys create --name me" : "not required; callers without one share a capped key"}
 ${warnings.map((sentence) => `  WARNING      ${sentence}\n`).join("")}

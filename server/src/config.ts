@@ -11,6 +11,7 @@ import { resolveProviders } from "./config/resolve-providers.ts";
 import { tokenWeakness } from "./config/token-weakness.ts";
 import { type FernetKey, type FernetKeys, parseFernetKeys } from "./lib/fernet.ts";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
+import { namesPrivateAddress } from "./lib/private-address.ts";
 import { parseWebhookSecret } from "./lib/webhook-signature.ts";
 import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
 
@@ -100,7 +101,7 @@ export type Dialect = (typeof DIALECTS)[number];
 export interface ProviderConfig {
   readonly name: string;
   readonly dialect: Dialect;
-  /** Not to be shown. */
+  /** The environment's, or a stored one in its place. Not to be shown. */
   readonly apiKey: string | undefined;
   /** Serves without a key, as a server of the operator's own may. */
   readonly keyless: boolean;
@@ -330,7 +331,8 @@ export const settings = [
   {
     name: "BRIKK_ALLOW_PRIVATE_ADDRESSES",
     fallback: undefined,
-    meaning: "let providers have addresses inside private networks; true outside production, else false",
+    meaning:
+      "let providers and the budget webhook have addresses inside private networks; true outside production, else false",
   },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
   {
@@ -347,6 +349,8 @@ const LEAST_ADMIN_TOKEN = 16;
 const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
 
 const NEW_ENCRYPTION_KEY = "make one with: openssl rand -base64 32 | tr '+/' '-_'.";
+
+const ALLOW_PRIVATE = "set BRIKK_ALLOW_PRIVATE_ADDRESSES=true if that is meant";
 
 /** What browsers send as Origin, and nothing that only looks like it. */
 function isOrigin(text: string): boolean {
@@ -507,6 +511,19 @@ export function loadConfig(environment: Environment): Config {
     secret,
   });
   faults.push(...providerFaults);
+  const allowPrivateAddresses = flagOr("BRIKK_ALLOW_PRIVATE_ADDRESSES", !production);
+  if (!allowPrivateAddresses) {
+    for (const { name, baseUrl } of providers) {
+      const hostname = URL.parse(baseUrl)?.hostname;
+      if (hostname !== undefined && namesPrivateAddress(hostname))
+        faults.push(
+          `The provider ${name} has the address ${hostname}, which is inside a private network; ${ALLOW_PRIVATE}.`,
+        );
+    }
+    const receiver = URL.parse(read("BRIKK_BUDGET_WEBHOOK_URL"))?.hostname;
+    if (receiver !== undefined && namesPrivateAddress(receiver))
+      faults.push(`BRIKK_BUDGET_WEBHOOK_URL has an address inside a private network; ${ALLOW_PRIVATE}.`);
+  }
   const adminToken = secret("BRIKK_ADMIN_TOKEN");
   const weakness = adminToken === undefined ? undefined : tokenWeakness(adminToken, LEAST_ADMIN_TOKEN);
   if (weakness !== undefined)
@@ -577,7 +594,7 @@ export function loadConfig(environment: Environment): Config {
     auditRetentionDays:
       read("BRIKK_AUDIT_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_AUDIT_RETENTION_DAYS", 1, 36_500),
     maxConnectionsPerAddress: wholeNumber("BRIKK_MAX_CONNECTIONS_PER_ADDRESS", 1, 1_000_000),
-    allowPrivateAddresses: flagOr("BRIKK_ALLOW_PRIVATE_ADDRESSES", !production),
+    allowPrivateAddresses,
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:

@@ -87,6 +87,12 @@ export const errorTable = {
     retryable: false,
     meaning: "The request's headers are larger than this server accepts.",
   },
+  url_too_long: {
+    status: 414,
+    type: CALLER,
+    retryable: false,
+    meaning: "The request's path and query are longer than this server accepts.",
+  },
   request_timeout: {
     status: 408,
     type: CALLER,

@@ -3,6 +3,7 @@ import { startSimulator, type Simulator } from "@brikk/simulator";
 import { buildApp } from "./app.ts";
 import { bannerOf } from "./banner.ts";
 import { type Config, ConfigError, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
+import { anyCredentialStored } from "./credentials/any-credential-stored.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
 import { isPostgresUrl } from "./lib/postgres-address.ts";
@@ -50,7 +51,10 @@ async function start(): Promise<Running> {
     redactor,
     ...(process.stdout.isTTY ? { pretty: true } : { pretty: false, destination: openProcessLog() }),
   });
-  const simulator = needsSimulator(config) ? await startSimulator(config.simulator) : undefined;
+  const simulator =
+    needsSimulator(config) && !(await anyCredentialStored(database, config.providers))
+      ? await startSimulator(config.simulator)
+      : undefined;
   const gateway = await buildGateway({
     config,
     version,
@@ -130,17 +134,13 @@ function explainStart(error: unknown): string {
 }
 
 /** Everything that the config file says is taken anew or nothing is; the environment stays as it was at the start. */
-function reloadConfigFile({ gateway, simulator }: Running): void {
+function reloadConfigFile({ gateway }: Running): void {
   const path = configPathFromProcess();
   if (path === undefined) return;
   try {
     const config = loadConfigFromProcess();
-    if (needsSimulator(config) && simulator === undefined)
-      throw new ConfigError([
-        `${path} leaves no provider at all, and answers that are made up begin at a start and not in between.`,
-      ]);
     redactor.learn(secretsIn(config));
-    gateway.replaceConfigFile(config, simulator && needsSimulator(config) ? addressesOf(simulator) : undefined);
+    gateway.replaceConfigFile(config);
     gateway.logger.info({ path, providers: gateway.providers.known }, "the config file was read again");
     warnOfRisks(config, gateway.logger);
   } catch (error) {

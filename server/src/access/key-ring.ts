@@ -43,6 +43,8 @@ export interface KeyRing {
   refresh(): Promise<void>;
   /** The key of a secret's hash; undefined when there is none. Rejects with the coded error `storage_unavailable`. */
   find(secretHash: string): FoundKey | undefined | Promise<FoundKey | undefined>;
+  /** The same from memory alone; undefined says nothing about storage. */
+  recall(secretHash: string): FoundKey | undefined;
   /** The newest known state of a key. */
   get(keyId: string): ApiKey | undefined;
   /** As it is stored, sealed; undefined when the key has none. */
@@ -189,6 +191,7 @@ export function createKeyRing(options: {
       if (until !== undefined && clock.monotonicMs() < until) return undefined;
       return ask(secretHash);
     },
+    recall,
     get: (keyId) => keys.get(keyId)?.key,
     sealedSigningSecret: (keyId) => keys.get(keyId)?.signingSecret,
   };

@@ -5,6 +5,7 @@ import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Redactor } from "../telemetry/redactor.ts";
 import { schemaFaults } from "./schema-faults.ts";
+import { securityHeaders } from "./security-headers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -76,8 +77,9 @@ const callerLeft = ({ code }: FastifyError, { raw }: FastifyRequest): boolean =>
 
 /** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
 export const createFrameworkErrorAnswer =
-  (redactor: Redactor) =>
+  (trustedProxies: number, redactor: Redactor) =>
   (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    reply.headers(securityHeaders(request.raw, trustedProxies));
     reply.header("x-request-id", request.id);
     send(redactor, request, reply, explain(thrown));
   };
@@ -132,6 +134,13 @@ function explain(thrown: FastifyError): BrikkError {
           "storage_unavailable",
           "The gateway's storage cannot be reached right now; try again in a moment.",
           { cause: thrown, retryAfterMs: 2_000 },
+        );
+      }
+      if (thrown.name === "VaultError") {
+        return new BrikkError(
+          "storage_unavailable",
+          "A stored secret that this request needs cannot be opened right now. The operator has to give the gateway its encryption key back.",
+          { cause: thrown },
         );
       }
       return toBrikkError(thrown);

@@ -34,7 +34,8 @@ export function createStreamReply(
     raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
       "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-cache, no-transform",
+      // What compresses on the way would hold events back.
+      "cache-control": "no-store, no-transform",
       // Tells nginx and its kin to pass each event on at once.
       "x-accel-buffering": "no",
       ...options.headersOf(head),

@@ -76,10 +76,11 @@ const shown = (row: Row): unknown[] => [
 ];
 
 test("every request with a key is on record once, whatever the route: key, method, template, status and address", async () => {
-  const { id: keyId, secret } = await brikk.createKey();
   const callers = routes.filter(({ admin, open, path }) => !admin && !open && !path.startsWith("/docs"));
   assert.ok(callers.length >= 10);
   for (const route of callers) {
+    // One of its own: a route may end the secret that it was asked with.
+    const { id: keyId, secret } = await brikk.createKey();
     const { id, status } = await call(route, { authorization: `Bearer ${secret}` });
     const row = await entryOf(id);
     const [kind, actor, key, method, template, sent, , ip] = shown(row);

@@ -339,7 +339,7 @@ test("while a server runs, a key made by the command line works at once and a re
 async function answered(...args: string[]): Promise<Ran> {
   const stdout = new PassThrough({ encoding: "utf8" });
   const stderr = new PassThrough({ encoding: "utf8" });
-  const code = await runCli(args, { stdout, stderr });
+  const code = await runCli(args, { stdin: new PassThrough(), stdout, stderr });
   const read = (stream: PassThrough): string => (stream.read() as string | null) ?? "";
   return { code, stdout: read(stdout), stderr: read(stderr) };
 }
@@ -359,6 +359,11 @@ test("help is there for every command and goes to standard output", async () => 
     [["keys", "create", "--help"], /--hard-cap-usd USD/],
     [["keys", "list", "-h"], /oldest first/],
     [["keys", "revoke", "--help"], /KEY_ID/],
+    [["keys", "reencrypt", "--help"], /Give the new key to every server first/],
+    [["credentials", "--help"], /win over the environment's/],
+    [["credentials", "set", "--help"], /read from standard input/],
+    [["credentials", "list", "--help"], /No key is shown/],
+    [["credentials", "remove", "--help"], /the environment's holds again/],
     [["keys", "show", "--help"], /beginnings of its secrets/],
     [["keys", "rotate", "--help"], /--grace-hours N/],
     [["keys", "new-signing-secret", "--help"], /The old one ends at once/],
@@ -374,7 +379,7 @@ test("help is there for every command and goes to standard output", async () => 
 
 const misuses: readonly [string[], RegExp][] = [
   [["key"], /There is no command "key"/],
-  [["keys"], /keys create, keys list, keys show, keys update, keys rotate, keys new-signing-secret or keys revoke/],
+  [["keys"], /keys create, keys list, .* or keys \w+/],
   [["keys", "delete"], /There is no command "keys delete"/],
   [["keys", "create"], /add --name NAME/],
   [["keys", "create", "demo"], /give the name as --name NAME/],
@@ -421,6 +426,13 @@ const misuses: readonly [string[], RegExp][] = [
     /That is a secret/,
   ],
   [["keys", "list", "all"], /takes only --json/],
+  [["keys", "reencrypt", "now"], /takes only --json/],
+  [["credentials"], /credentials set, credentials list or credentials remove/],
+  [["credentials", "set"], /Which provider\?/],
+  [["credentials", "set", "openai", "sk-on-the-command-line"], /a key is read from standard input, never from here/],
+  [["credentials", "set", "sk-ON-THE-COMMAND-LINE"], /That is not a provider's name/],
+  [["credentials", "remove"], /Which provider\?/],
+  [["credentials", "list", "openai"], /takes only --json/],
   [["keys", "revoke"], /Which key\?/],
   [["keys", "revoke", "bk_a", "bk_b"], /One key at a time/],
   [["keys", "revoke", "brikk_abc"], /That is a secret, not an id/],

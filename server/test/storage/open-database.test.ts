@@ -33,6 +33,7 @@ const TABLES = Object.keys({
   leases: true,
   lease_owners: true,
   ledger_marks: true,
+  provider_credentials: true,
   usage_events: true,
   usage_hourly: true,
 } satisfies Record<keyof Schema, true>).sort();

@@ -32,7 +32,6 @@ export function registerRequestIdentity(app: FastifyInstance): void {
     request.trace = newTraceContext(typeof traceparent === "string" ? parseTraceparent(traceparent) : undefined);
     reply.header("x-request-id", request.id);
     reply.header("traceparent", formatTraceparent(request.trace));
-    reply.header("x-content-type-options", "nosniff");
     done();
   });
 }

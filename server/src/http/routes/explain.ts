@@ -130,7 +130,7 @@ export function registerExplainRoute(
       });
       reply.headers(standingHeaders(explained));
       const { key } = request;
-      const verdict = await rateLimiter.peek({ key, remoteAddress: request.socket.remoteAddress });
+      const verdict = await rateLimiter.peek({ key, remoteAddress: request.ip });
       const tooOften = verdict.allowed ? undefined : rateLimitRefusal(key, verdict);
       return {
         ...shown({ ...explained, refusal: tooOften ?? explained.refusal }),
