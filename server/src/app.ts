@@ -14,9 +14,10 @@ import { registerCors } from "./http/hooks/cors.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { originForm, registerRequestForm } from "./http/hooks/request-form.ts";
-import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-identity.ts";
 import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { registerSecurityHeaders } from "./http/hooks/security-headers.ts";
+import { registerStraySecrets } from "./http/hooks/stray-secrets.ts";
 import { replaceNodeAnswers } from "./http/node-answers.ts";
 import { collectRoutes } from "./http/route-table.ts";
 import { type WireLimits, WIRE_LIMITS } from "./http/wire-limits.ts";
@@ -42,17 +43,17 @@ import { registerUsageRoutes } from "./http/routes/usage.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
 export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMITS): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, redactor } = gateway;
   const connections = createConnections({
     mostPerAddress: config.trustedProxies === 0 ? config.maxConnectionsPerAddress : undefined,
     onRefused: (when) => metrics.connectionsRefused.inc({ when }),
   });
   const app: App = fastify({
     ...serverOptions(config.maxBodyBytes, limits),
-    genReqId: requestIdOf,
+    genReqId: createRequestIds(redactor),
     rewriteUrl: originForm,
     clientErrorHandler: createBrokenRequestAnswer(connections, limits),
-    frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies),
+    frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies, redactor),
   });
   connections.watch(app.server);
   replaceNodeAnswers(app.server);
@@ -60,7 +61,7 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
   app.setSerializerCompiler(() => (body) => JSON.stringify(body));
 
-  registerErrorHandler(app, logger, metrics);
+  registerErrorHandler(app, { logger, metrics, redactor });
   registerCaller(app, config.trustedProxies);
   registerSecurityHeaders(app, config.trustedProxies);
   registerRequestIdentity(app);
@@ -81,6 +82,7 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
   });
   registerJsonBody(app);
   registerSignedBody(app);
+  registerStraySecrets(app, redactor);
   await registerApiDocument(app, version);
 
   const answerCompletion = createAnswerCompletion(
@@ -94,6 +96,7 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
       events: gateway.completionEvents,
       clock,
       record: createRecorder(logger, metrics),
+      redactor,
     },
     inFlight,
     config,

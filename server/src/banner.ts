@@ -6,11 +6,13 @@ export function bannerOf({
   address,
   gateway,
   databasePlace,
+  warnings,
 }: {
   version: string;
   address: string;
   gateway: Gateway;
   databasePlace: string;
+  warnings: readonly string[];
 }): string {
   const { providers, config } = gateway;
   const real = providers.all.filter(({ provider }) => !provider.simulated).map(({ provider }) => provider.name);
@@ -30,7 +32,7 @@ export function bannerOf({
   Providers    ${standing.join("; ") || "NONE CAN BE ASKED: their stored credentials cannot be opened, see the log"}
   Data         ${databasePlace}
   Keys         ${config.requireAuth ? "required; make one with: npm run -s brikk -- keys create --name me" : "not required; callers without one share a capped key"}
-
+${warnings.map((sentence) => `  WARNING      ${sentence}\n`).join("")}
   Try it:
   curl -sN ${url}/v1/chat/completions${credentials} -H "Content-Type: application/json" -d '{"model":"${model}","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Why is the sky blue?"}]}'
 `;

@@ -10,6 +10,7 @@ import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createSigningSecrets } from "./access/signing-secrets.ts";
 import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
+import { secretsIn } from "./config/secrets-in.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
@@ -37,6 +38,7 @@ import type { Database } from "./storage/database.ts";
 import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createRedactor, type Redactor } from "./telemetry/redactor.ts";
 
 /** The parts of a running gateway, put together once. */
 export interface Gateway {
@@ -45,6 +47,8 @@ export interface Gateway {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Knows the secrets of the settings; whoever comes by another one teaches it. */
+  readonly redactor: Redactor;
   readonly database: Database;
   readonly ledger: Ledger;
   readonly keyStore: KeyStore;
@@ -94,6 +98,8 @@ export interface GatewayOptions {
   /** The simulator's faults, when it stands in for the providers. */
   readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
+  /** The logger's own, where it has one. */
+  readonly redactor?: Redactor;
 }
 
 export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
@@ -102,6 +108,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const metrics = createMetrics();
 
   const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const redactor = options.redactor ?? createRedactor();
+  redactor.learn(secretsIn({ ...config, encryptionKeys }));
   const vault = createVault({ keys: encryptionKeys, clock });
   const auditTrail = config.auditLogging
     ? await openAuditTrail({
@@ -164,6 +172,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const providers = connectProviders({ ...config, providers: [] }, undefined);
   function askAsStored(): void {
     const wanted = credentialRing.applyTo(settled);
+    redactor.learn(secretsIn({ ...config, providers: wanted }));
     const simulated = simulatedFor(wanted);
     haveBeenReal ||= simulated === undefined && wanted.some(isConfigured);
     for (const name of providers.replace(wanted, simulated)) health.forget(name);
@@ -259,6 +268,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     logger,
     metrics,
+    redactor,
     database,
     ledger,
     keyStore,

@@ -3,6 +3,7 @@ import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Redactor } from "../telemetry/redactor.ts";
 import { schemaFaults } from "./schema-faults.ts";
 import { securityHeaders } from "./security-headers.ts";
 
@@ -15,14 +16,18 @@ declare module "fastify" {
   }
 }
 
-/** The one place where an error becomes a response. */
-export function registerErrorHandler(app: FastifyInstance, logger: Logger, metrics: Metrics): void {
+/** The one place where an error becomes a response. What it says may be a vendor's words, or the caller's own, so secrets are taken out. */
+export function registerErrorHandler(
+  app: FastifyInstance,
+  { logger, metrics, redactor }: { readonly logger: Logger; readonly metrics: Metrics; readonly redactor: Redactor },
+): void {
   app.decorateRequest("recorded", false);
   app.decorateRequest("refusedWith", undefined);
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = explain(thrown);
     if (reply.raw.headersSent || reply.raw.destroyed) {
-      logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
+      if (callerLeft(thrown, request)) logger.debug({ request_id: request.id }, "the caller left while it was sending");
+      else logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
       reply.raw.destroy();
       return reply.hijack();
     }
@@ -33,10 +38,11 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
     // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in
     // the refusal's place. What is left of the body is read and dropped instead, for the server's requestTimeout at most.
     if (error.status === 400 || error.status === 413) reply.removeHeader("connection");
-    return send(request, reply, error);
+    return send(redactor, request, reply, error);
   });
   app.setNotFoundHandler((request, reply) =>
     send(
+      redactor,
       request,
       reply,
       new BrikkError(
@@ -65,22 +71,26 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
   });
 }
 
+/** Node's word for a connection that closed before its request was read in full. */
+const callerLeft = ({ code }: FastifyError, { raw }: FastifyRequest): boolean =>
+  code === "ECONNRESET" && raw.destroyed && !raw.complete;
+
 /** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
 export const createFrameworkErrorAnswer =
-  (trustedProxies: number) =>
+  (trustedProxies: number, redactor: Redactor) =>
   (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
     reply.headers(securityHeaders(request.raw, trustedProxies));
     reply.header("x-request-id", request.id);
-    send(request, reply, explain(thrown));
+    send(redactor, request, reply, explain(thrown));
   };
 
-function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
+function send(redactor: Redactor, request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
   request.refusedWith = error.code;
   return reply
     .code(error.status)
     .headers(error.headers())
     .header("content-type", "application/json; charset=utf-8")
-    .send(JSON.stringify(error.body(request.id)));
+    .send(redactor.json(JSON.stringify(error.body(request.id))));
 }
 
 function explain(thrown: FastifyError): BrikkError {

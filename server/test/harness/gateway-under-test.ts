@@ -6,12 +6,14 @@ import { type Simulator, type SimulatorOptions, startSimulator } from "@brikk/si
 import { createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { buildApp } from "../../src/app.ts";
 import { loadConfig, type PolicyConfig } from "../../src/config.ts";
+import { secretsIn } from "../../src/config/secrets-in.ts";
 import { buildGateway, type Gateway } from "../../src/gateway.ts";
 import { type WireLimits, WIRE_LIMITS } from "../../src/http/wire-limits.ts";
 import { type Clock, systemClock } from "../../src/lib/clock.ts";
 import type { DialectName, Row } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
+import { createRedactor } from "../../src/telemetry/redactor.ts";
 import { createPostgresDatabase } from "./postgres-databases.ts";
 
 /** A gateway with everything real: a database, an HTTP port, and the simulator (or a server of the test's own) as provider. */
@@ -65,15 +67,18 @@ export async function startGateway(options: HarnessOptions = {}): Promise<Gatewa
   const simulator = await startSimulator({ firstTokenMs: 0, tokensPerSecond: 0, ...options.simulator });
   const database = await openDatabase({ url: config.databaseUrl });
   const clock = options.clock ?? systemClock;
+  const redactor = createRedactor(secretsIn(config));
   const gateway = await buildGateway({
     config,
     version: "0.0.0-test",
     logger: createLogger({
       level: options.log ? "info" : config.logLevel,
       pretty: false,
+      redactor,
       ...(options.log && { destination: options.log }),
     }),
     database,
+    redactor,
     simulated: { openai: simulator.openaiBaseUrl, mistral: simulator.mistralBaseUrl, ...options.providers },
     simulatorServes: options.simulatorServes ?? "always",
     fireDrill: simulator.faults,

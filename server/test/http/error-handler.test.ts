@@ -5,10 +5,15 @@ import { VaultError } from "../../src/access/vault.ts";
 import { registerErrorHandler } from "../../src/http/error-handler.ts";
 import { createLogger } from "../../src/telemetry/log.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { createRedactor } from "../../src/telemetry/redactor.ts";
 
 test("a request whose stored secret cannot be opened is answered 503, to be tried again, and nothing is told of the secret", async (t) => {
   const app = fastify({ logger: false });
-  registerErrorHandler(app, createLogger({ level: "silent", pretty: false }), createMetrics());
+  registerErrorHandler(app, {
+    logger: createLogger({ level: "silent", pretty: false }),
+    metrics: createMetrics(),
+    redactor: createRedactor(),
+  });
   app.get("/signed", () => {
     throw new VaultError("What is stored as signing secret of bk_1 was sealed under another key.");
   });

@@ -87,6 +87,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/route/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
@@ -151,6 +152,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/:agent/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithAgent",
         summary: "One message, to one provider's agent",

@@ -53,6 +53,12 @@ export async function registerDocs(app: App): Promise<void> {
   app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
   app.get("/", { config: { open: true }, schema: { hide: true } }, async (_request, reply) => reply.redirect("/docs"));
   await app.register(async (docs) => {
+    // Its redirects carry the query along, and a query may be anything.
+    docs.addHook("onSend", (_request, reply, payload, done) => {
+      const location = reply.getHeader("location");
+      if (typeof location === "string") reply.header("location", location.replace(/\?.*/, ""));
+      done(null, payload);
+    });
     docs.addHook("onRoute", (route) => {
       route.config = { ...route.config, open: true };
     });

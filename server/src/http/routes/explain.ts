@@ -107,6 +107,7 @@ export function registerExplainRoute(
   app.post(
     "/v1/explain",
     {
+      config: { content: true },
       schema: {
         operationId: "explainRequest",
         summary: "What would become of a request",
