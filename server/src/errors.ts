@@ -232,6 +232,8 @@ export interface ErrorExtras {
   readonly details?: Readonly<Record<string, unknown>>;
   /** For the log only. */
   readonly cause?: unknown;
+  /** Whose key was refused where the caller was not let in, for the audit trail only. */
+  readonly keyId?: string;
   readonly retryAfterMs?: number;
   /** The provider's own status where it is passed on, as for a caller's mistake. */
   readonly status?: number;

@@ -11,8 +11,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The completion path has written its own line for this request. */
     recorded: boolean;
-    /** The code of the error that it was answered with; set here alone. */
-    refusedWith: string | undefined;
+    /** The error that it was answered with; set here alone. */
+    refusedWith: BrikkError | undefined;
   }
 }
 
@@ -85,7 +85,7 @@ export const createFrameworkErrorAnswer =
   };
 
 function send(redactor: Redactor, request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
-  request.refusedWith = error.code;
+  request.refusedWith = error;
   return reply
     .code(error.status)
     .headers(error.headers())

@@ -162,17 +162,36 @@ test("every header that this gateway answers with can be read by the page, refus
       headers: { origin: ORIGIN, authorization: `Bearer ${secret}`, "content-type": "application/json" },
       body: JSON.stringify({ model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }], ...body }),
     });
-  const statuses: number[] = [];
-  for (const body of [{}, { stream: true }, { model: "no-such-model" }, {}]) {
-    const response = await chat(body);
-    statuses.push(response.status);
+  const createKey = (): Promise<Response> =>
+    fetch(`${listed.url}/admin/keys`, {
+      method: "POST",
+      headers: {
+        origin: ORIGIN,
+        authorization: `Bearer ${TOKEN}`,
+        "content-type": "application/json",
+        "idempotency-key": "made-by-a-page",
+      },
+      body: JSON.stringify({ name: "made by a page" }),
+    });
+  const seen: unknown[] = [];
+  for (const ask of [
+    () => chat({}),
+    () => chat({ stream: true }),
+    () => chat({ model: "no-such-model" }),
+    () => chat({}),
+    createKey,
+    createKey,
+    () => fetch(`${listed.url}/keys/rotate`, { method: "DELETE", headers: { origin: ORIGIN } }),
+  ]) {
+    const response = await ask();
+    seen.push(response.headers.has("idempotent-replayed") ? `${response.status} again` : response.status);
     await response.arrayBuffer();
     assert.equal(response.headers.get("access-control-allow-origin"), ORIGIN);
     const exposed = new Set(response.headers.get("access-control-expose-headers")!.toLowerCase().split(", "));
     for (const name of response.headers.keys())
       assert.ok(exposed.has(name) || readable.has(name) || name.startsWith("access-control-"), name);
   }
-  assert.deepEqual(statuses, [200, 200, 404, 429]);
+  assert.deepEqual(seen, [200, 200, 404, 429, 201, "201 again", 405]);
 });
 
 test("administration can be called from a listed origin, and from no other for a star", async () => {

@@ -150,6 +150,9 @@ test("a key's caps and limits are changed one by one, and taken back to the defa
   assert.deepEqual(await update(...none, ...plain, "--hard-cap-usd", "default"), before);
   assert.ok((await update("--expires-in-days", "1"))["expires_at"] !== null);
   assert.deepEqual(await update("--expires-in-days", "never"), before);
+  assert.equal((await update("--expires-at", "2100-01-01T09:30:00Z"))["expires_at"], "2100-01-01T09:30:00.000Z");
+  assert.equal((await update("--expires-at", "2100-01-01"))["expires_at"], "2100-01-01T00:00:00.000Z");
+  assert.deepEqual(await update("--expires-at", "never"), before);
   assert.match((await brikk("keys", "list")).stdout, / SOFT CAP +HARD CAP +PER MINUTE +CREATED +EXPIRES/);
 });
 
@@ -391,6 +394,15 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "create", "--name", "a", "--soft-cap-usd=-1"], /--soft-cap-usd is "-1"; give an amount/],
   [["keys", "create", "--name", "a", "--rate-limit-per-min", "0"], /give a whole number from 1 to 1000000/],
   [["keys", "create", "--name", "a", "--expires-in-days", "1.5"], /give a whole number from 1 to 36500/],
+  [["keys", "create", "--name", "a", "--expires-at", "tomorrow"], /--expires-at is "tomorrow"; give a date such as/],
+  [
+    ["keys", "create", "--name", "a", "--expires-at", "2020-01-01"],
+    /--expires-at has passed; a key that is to end now/,
+  ],
+  [
+    ["keys", "create", "--name", "a", "--expires-at", "2100-01-01", "--expires-in-days", "2"],
+    /Give either --expires-in-days or --expires-at/,
+  ],
   [
     ["keys", "create", "--name", "a", "--week-hard-cap-usd", "default"],
     /give an amount of USD such as 5 or 0\.50, or none/,

@@ -90,8 +90,11 @@ const mayBeSent = (name: string): boolean => SENT.has(name) || SENT_FAMILY.test(
 
 /** A page reads only those headers of an answer that are named here. */
 const EXPOSED = [
+  "Allow",
   "ETag",
+  "Idempotent-Replayed",
   "Link",
+  "Location",
   "RateLimit",
   "RateLimit-Policy",
   "Retry-After",
