@@ -1,7 +1,7 @@
 import { type NanoUsd, usdNumber } from "../lib/money.ts";
 import { type ApiKey, keyStatusAt } from "./api-key.ts";
 import { effectiveCaps } from "./caps.ts";
-import type { ListedKey } from "./key-store.ts";
+import type { ListedKey } from "./key-list.ts";
 
 /** What holds for a key that has nothing of its own, as the settings have it. */
 export interface KeyDefaults {

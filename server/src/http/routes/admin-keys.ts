@@ -3,7 +3,8 @@ import { z } from "zod";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import { changedKey, faultIn, type KeyChanges, type KeyFault, unchangeable } from "../../access/key-changes.ts";
 import { type KeyDefaults, keyFields, listedKeyFields, versionOf } from "../../access/key-fields.ts";
-import type { KeyStore, ListedKey, NewKey } from "../../access/key-store.ts";
+import type { KeyPosition, ListedKey } from "../../access/key-list.ts";
+import type { KeyStore, NewKey } from "../../access/key-store.ts";
 import { looksLikeSecret } from "../../access/secret.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
@@ -11,6 +12,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Database } from "../../storage/database.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
+import { cursorOver } from "../cursor.ts";
 import { idempotencyOf } from "../idempotency-key.ts";
 import { etagOf, expectedRevision, readIfMatch } from "../if-match.ts";
 import {
@@ -138,8 +140,8 @@ export function registerAdminKeyRoutes(
           "q holds more of a secret than belongs in an address, where many will see it; its first 12 characters find the key.",
           { param: "q" },
         );
-      const page = await keyStore.list({ after: cursor, limit, status, q });
-      return { data: page.keys.map(shown), next_cursor: page.next ?? null };
+      const page = await keyStore.list({ after: keyCursor.read(cursor), limit, status, q });
+      return { data: page.keys.map(shown), next_cursor: keyCursor.write(page.next) };
     },
   );
 
@@ -334,6 +336,12 @@ export function registerAdminKeyRoutes(
     },
   );
 }
+
+const keyCursor = cursorOver<KeyPosition>(
+  /^(\d{1,15})\.(bk_[0-9A-Za-z]{12})$/,
+  ({ createdAtMs, id }) => [createdAtMs, id],
+  (createdAtMs, id) => ({ createdAtMs: Number(createdAtMs), id }),
+);
 
 const noSuchKey = (id: string): BrikkError =>
   new BrikkError("not_found", `There is no key ${id} here. GET /admin/keys lists those that there are.`, {
