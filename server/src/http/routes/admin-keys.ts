@@ -1,8 +1,7 @@
-import type { FastifyReply } from "fastify";
 import { z } from "zod";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import { changedKey, faultIn, type KeyChanges, type KeyFault, unchangeable } from "../../access/key-changes.ts";
-import { type KeyDefaults, keyFields, listedKeyFields, versionOf } from "../../access/key-fields.ts";
+import { type KeyDefaults, keyFields, listedKeyFields, rotationFields, versionOf } from "../../access/key-fields.ts";
 import type { KeyPosition, ListedKey } from "../../access/key-list.ts";
 import type { KeyStore, NewKey } from "../../access/key-store.ts";
 import { looksLikeSecret } from "../../access/secret.ts";
@@ -13,7 +12,7 @@ import type { Database } from "../../storage/database.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
 import { cursorOver } from "../cursor.ts";
-import { idempotencyOf } from "../idempotency-key.ts";
+import { idempotencyHeader, idempotencyOf, markReplay } from "../idempotency-key.ts";
 import { etagOf, expectedRevision, readIfMatch } from "../if-match.ts";
 import {
   administeredKey,
@@ -27,10 +26,8 @@ import {
 } from "../schemas/admin-key.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import { usageAnswer } from "../schemas/key-usage.ts";
-import { rotationAnswer, shownRotation } from "../schemas/rotation.ts";
+import { rotationAnswer, rotationRequest } from "../schemas/rotation.ts";
 import { answerKeyUsage } from "../usage-answers.ts";
-
-const MOST_GRACE_SECONDS = 7 * 86_400;
 
 /** All keys, for who administers them. */
 export function registerAdminKeyRoutes(
@@ -45,14 +42,6 @@ export function registerAdminKeyRoutes(
   const once = {
     422: refusal("The Idempotency-Key was sent before, with another request."),
   };
-  const idempotencyHeader = z.looseObject({
-    "idempotency-key": z
-      .string()
-      .optional()
-      .describe(
-        "1 to 255 visible ASCII characters, such as a UUID. The same request with it again, within 24 hours, gets the same answer, with Idempotent-Replayed: true.",
-      ),
-  });
 
   const shown = (listed: ListedKey) => listedKeyFields(listed, defaults, clock.now());
 
@@ -93,7 +82,8 @@ export function registerAdminKeyRoutes(
         adminActor(request),
         idempotencyOf(request, "admin", request.body),
       );
-      return secretAnswer(reply, replayed)
+      markReplay(reply, replayed);
+      return reply
         .code(201)
         .header("etag", etagOf(key))
         .header("location", `/admin/keys/${key.id}`)
@@ -268,10 +258,7 @@ export function registerAdminKeyRoutes(
         ...common,
         params,
         headers: idempotencyHeader,
-        body: z
-          .strictObject({ grace_period_seconds: z.int().min(0).max(MOST_GRACE_SECONDS).optional() })
-          .nullable()
-          .describe("Nothing, or `{}`: no grace period."),
+        body: rotationRequest.nullable().describe("Nothing, or `{}`: no grace period."),
         response: { 200: rotationAnswer.describe("The new secret."), ...ofOne, ...bodyRefusals, ...once },
       },
     },
@@ -287,7 +274,8 @@ export function registerAdminKeyRoutes(
         idempotencyOf(request, "admin", { id, graceMs }),
       );
       if (rotation === undefined) throw noSuchKey(id);
-      return secretAnswer(reply, rotation.replayed).header("etag", etagOf(rotation.key)).send(shownRotation(rotation));
+      markReplay(reply, rotation.replayed);
+      return reply.header("etag", etagOf(rotation.key)).send(rotationFields(rotation));
     },
   );
 
@@ -312,7 +300,7 @@ export function registerAdminKeyRoutes(
       refuseRevoked((await found(id)).key);
       const signingSecret = await keyStore.renewSigningSecret(id, adminActor(request));
       if (signingSecret === undefined) throw noSuchKey(id);
-      return secretAnswer(reply, false).send({ key_id: id, signing_secret: signingSecret });
+      return reply.send({ key_id: id, signing_secret: signingSecret });
     },
   );
 
@@ -364,10 +352,4 @@ function refuseRevoked(key: ApiKey): void {
 
 function refuseAnonymous(id: string, why: string): void {
   if (id === ANONYMOUS_KEY_ID) throw new BrikkError("invalid_request", `The anonymous key ${why}.`, { param: "id" });
-}
-
-/** Kept by nobody on the way. */
-function secretAnswer(reply: FastifyReply, replayed: boolean): FastifyReply {
-  reply.header("cache-control", "no-store");
-  return replayed ? reply.header("idempotent-replayed", "true") : reply;
 }
