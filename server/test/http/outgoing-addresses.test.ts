@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { createBudgetWebhook } from "../../src/ledger/budget-webhook.ts";
+import { newFernetKey } from "../../src/lib/fernet.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { ProviderError } from "../../src/providers/provider.ts";
 import { createTransport } from "../../src/providers/transport.ts";
@@ -19,7 +20,7 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 const PRODUCTION = {
   NODE_ENV: "production",
   BRIKK_REQUIRE_AUTH: "true",
-  BRIKK_ENCRYPTION_KEY: "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=",
+  BRIKK_ENCRYPTION_KEY: newFernetKey(),
 };
 const WEBHOOK_SECRET = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
 

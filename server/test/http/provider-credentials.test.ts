@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, test, type TestContext } from "node:test";
 import { loadConfig } from "../../src/config.ts";
+import { newFernetKey } from "../../src/lib/fernet.ts";
 import { startVendor, type VendorServer } from "../credentials/vendor-server.ts";
 import { type GatewayUnderTest, type HarnessOptions, startGateway } from "../harness/gateway-under-test.ts";
 
@@ -350,7 +351,7 @@ test("in production nothing made up follows on real answers: the last credential
       NODE_ENV: "production",
       BRIKK_ALLOW_ANONYMOUS: "true",
       BRIKK_ALLOW_PRIVATE_ADDRESSES: "true",
-      BRIKK_ENCRYPTION_KEY: "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=",
+      BRIKK_ENCRYPTION_KEY: newFernetKey(),
     },
   );
   const { etag } = await admin("PUT", "/openai", { api_key: KEY });
