@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, suite, test, type TestContext } from "node:test";
 import OpenAI from "openai";
 import { createKeyStore } from "../../src/access/key-store.ts";
+import { newSecret } from "../../src/access/secret.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { DialectName } from "../../src/storage/database.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
@@ -154,6 +155,8 @@ suite("what is no request for a key", async () => {
     { name: "x".repeat(101) },
     { name: "two\nlines" },
     { name: 5 },
+    { name: `of ${newSecret()}` },
+    { name: "sk-proj-0123456789abcdef" },
     { hard_cap_usd: 1_000 },
     { origin: "admin" },
     [],
