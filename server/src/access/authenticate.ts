@@ -75,7 +75,7 @@ export function createAuthenticator(options: {
         `The API key ${prefix}... is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
       );
     }
-    const { key, secretNotAfterMs } = found;
+    const { key, secretNotAfterMs, secretReplaced } = found;
     const nowMs = clock.now();
     const status = keyStatusAt(key, nowMs);
     switch (status) {
@@ -84,7 +84,7 @@ export function createAuthenticator(options: {
       case "expired":
         throw keyExpired({ prefix, keyId: key.id }, key.expiresAtMs);
       case "active":
-        if (secretNotAfterMs === undefined || secretNotAfterMs > nowMs) return key;
+        if (secretNotAfterMs === undefined || (!secretReplaced && secretNotAfterMs > nowMs)) return key;
         if (use !== "repeat-of-rotation" || !mayRepeat(key.id, secretNotAfterMs, nowMs))
           throw secretEnded({ prefix, keyId: key.id }, secretNotAfterMs);
         return key;

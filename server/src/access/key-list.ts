@@ -71,7 +71,7 @@ export async function listKeys(query: Query, { after, limit, status, q }: Wanted
   if (q !== undefined)
     rows = rows.where((where) =>
       where.or([
-        sql<boolean>`lower(name) like ${`%${q.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`} escape '\\'`,
+        sql<boolean>`lower(name) like lower(${`%${q.replace(/[\\%_]/g, "\\$&")}%`}) escape '\\'`,
         where.eb("id", "=", q),
         where.eb("id", "in", where.selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
       ]),
