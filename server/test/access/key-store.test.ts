@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
 import { ANONYMOUS_KEY_ID, type KeyStatus, keyStatusAt } from "../../src/access/api-key.ts";
+import type { KeyPosition } from "../../src/access/key-list.ts";
 import { type CreatedKey, createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { parseSecret } from "../../src/access/secret.ts";
 import { createVault } from "../../src/access/vault.ts";
@@ -257,7 +258,7 @@ onEachDatabase(
       if (n % 5 === 0) clock.advance(1);
     }
     const seen: string[] = [];
-    let after: string | undefined;
+    let after: KeyPosition | undefined;
     do {
       const page = await keyStore.list({ after, limit: 4 });
       assert.ok(page.keys.length <= 4);
@@ -268,8 +269,6 @@ onEachDatabase(
     } while (after !== undefined);
     assert.equal(seen.length, 26);
     assert.deepEqual(new Set(seen), new Set(made));
-    for (const cursor of ["", "x", Buffer.from("1.bk_x").toString("base64url")])
-      await assert.rejects(keyStore.list({ after: cursor, limit: 4 }), refusedWith("invalid_request"));
   },
 );
 

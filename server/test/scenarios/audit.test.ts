@@ -11,7 +11,7 @@ import { startGatewayProcess } from "../harness/gateway-process.ts";
 import { startPostgres } from "../harness/postgres-server.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
 import { onEachDatabase, onPostgres, scratchDatabase } from "../storage/scratch.ts";
-import { brikkOnScratch, printed } from "./brikk-command.ts";
+import { brikkInProcess, printed } from "./brikk-command.ts";
 
 const KEY = newFernetKey();
 const seals = createHeadSeals(() => parseFernetKeys(KEY)!);
@@ -108,7 +108,7 @@ onPostgres("two instances write one chain, and one whose database is away ends a
 });
 
 test("audit verify and audit list say what is there, in words and in JSON, and verify names what was changed", async (t) => {
-  const { brikkWith, url } = brikkOnScratch(t);
+  const { brikkWith, url } = brikkInProcess(t);
   const brikk = (...args: string[]) => brikkWith({ BRIKK_ENCRYPTION_KEY: KEY }, ...args);
   const simulator = await startSimulator({ firstTokenMs: 0, tokensPerSecond: 0 });
   t.after(() => simulator.close());

@@ -29,8 +29,10 @@ export function registerStraySecrets(app: FastifyInstance, redactor: Redactor): 
 
   app.addHook("preHandler", (request, _reply, done) => {
     const { content, open } = request.routeOptions.config;
-    if (content === true || open === true) return done();
-    const param = strayIn(request.params, "") ?? strayIn(request.query, "") ?? strayIn(request.body, "");
+    if (content === true) return done();
+    // Of what anybody may ask only a body is kept, as that of a key that a caller makes.
+    const asked = open === true ? undefined : (strayIn(request.params, "") ?? strayIn(request.query, ""));
+    const param = asked ?? strayIn(request.body, "");
     if (param === undefined) return done();
     done(
       new BrikkError(
