@@ -9,7 +9,6 @@ import { after, test, type TestContext } from "node:test";
 import { newFernetKey } from "../../src/lib/fernet.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { createBudgetWebhook } from "../../src/ledger/budget-webhook.ts";
-import { newFernetKey } from "../../src/lib/fernet.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import { ProviderError } from "../../src/providers/provider.ts";
 import { createTransport } from "../../src/providers/transport.ts";

@@ -16,11 +16,11 @@ declare module "fastify" {
  */
 export function registerStraySecrets(app: FastifyInstance, redactor: Redactor): void {
   const strayIn = (value: unknown, place: string): string | undefined => {
-    if (typeof value === "string") return redactor.finds(value) ? place : undefined;
+    if (typeof value === "string") return redactor.towardsCallers.finds(value) ? place : undefined;
     if (value === null || typeof value !== "object") return undefined;
     for (const [name, member] of Object.entries(value)) {
       const inner = Array.isArray(value) ? `${place}[${name}]` : place === "" ? name : `${place}.${name}`;
-      if (redactor.finds(name)) return place === "" ? "body" : place;
+      if (redactor.towardsCallers.finds(name)) return place === "" ? "body" : place;
       const stray = typeof member === "string" && isSecretMember(name) ? undefined : strayIn(member, inner);
       if (stray !== undefined) return stray;
     }
