@@ -128,7 +128,9 @@ test("a secure production starts, with good tokens and passphrases of every kind
 });
 
 const risksOf = (environment: Record<string, string>): readonly string[] =>
-  riskySettings(loadConfig({ ...SECURE, ...environment })).map(({ sentence }) => sentence);
+  riskySettings(loadConfig({ ...SECURE, BRIKK_ALLOW_PRIVATE_ADDRESSES: "true", ...environment })).map(
+    ({ sentence }) => sentence,
+  );
 
 test("a provider's key that goes over a foreign network in clear is warned of, one that stays near is not", () => {
   const key = { OPENAI_API_KEY: "sk-a-key-of-this-test" };

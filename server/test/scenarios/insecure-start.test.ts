@@ -41,7 +41,13 @@ test("everything that is insecure about a production is said by the process in o
     startGatewayProcess(t, {
       databaseUrl: `sqlite:${join(scratchFolder(t), "brikk.db")}`,
       simulator,
-      environment: { NODE_ENV: "production", BRIKK_ADMIN_TOKEN: "changeme-changeme", CORS_ALLOWED_ORIGINS: "*" },
+      environment: {
+        NODE_ENV: "production",
+        BRIKK_ADMIN_TOKEN: "changeme-changeme",
+        CORS_ALLOWED_ORIGINS: "*",
+        // As the simulator's.
+        BRIKK_ALLOW_PRIVATE_ADDRESSES: "true",
+      },
     }),
     ({ message }: Error) => {
       assert.match(message, /ended with 1: Brikk cannot start, 4 settings are wrong:/);
