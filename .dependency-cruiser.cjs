@@ -4,6 +4,7 @@ const layers = [
   ["errors", "config"],
   ["storage", "resilience", "telemetry"],
   ["access", "ledger", "audit", "providers"],
+  ["credentials"],
   ["completion"],
   ["conversations"],
   ["http"],
@@ -72,6 +73,21 @@ module.exports = {
       severity: "error",
       from: { path: "^server/src/", pathNot: "^server/src/(main|http/fire-drill|http/routes/admin-fire-drill)\\.ts$" },
       to: { path: "^simulator/" },
+    },
+    {
+      name: "sdks-stand-alone",
+      comment: "They are copied into other people's programs.",
+      severity: "error",
+      from: { path: "^sdks/" },
+      to: { pathNot: "^sdks/" },
+    },
+    {
+      name: "source-knows-no-sdks",
+      comment:
+        "A gateway that reads what its own helper writes would agree with its mistakes; tests use them as callers do.",
+      severity: "error",
+      from: { path: "^(server|simulator)/src/" },
+      to: { path: "^sdks/" },
     },
     {
       name: "source-knows-no-tests",

@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, openSync, readFileSync, writeFileSync, mkdtempSync } from "node:fs";
 import { createServer, connect, type AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -110,6 +111,9 @@ export async function startBrikk(
     OPENAI_API_KEY: "bench",
     OPENAI_BASE_URL: `http://127.0.0.1:${upstreamPort}/v1`,
     BRIKK_REQUIRE_AUTH: "true",
+    BRIKK_ENCRYPTION_KEY: randomBytes(32).toString("base64url"),
+    // The upstream is on loopback.
+    BRIKK_ALLOW_PRIVATE_ADDRESSES: "true",
     LOG_LEVEL: "info",
   };
   const created = execFileSync(

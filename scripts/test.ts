@@ -9,15 +9,22 @@ import { runTests } from "./tests/run-tests.ts";
 
 /**
  * The whole proof: static checks, every test, coverage gates. With --no-checks the tests alone; with files, those files alone.
+ * --no-soaks leaves out *.soak.test.ts: minutes of bad days, which say little about the Node they run on.
  * BRIKK_NO_SKIP=1 (set where everything a test may need is there) makes a skipped test a failure.
  */
 const { values, positionals } = parseArgs({
-  options: { "no-checks": { type: "boolean", default: false } },
+  options: { "no-checks": { type: "boolean", default: false }, "no-soaks": { type: "boolean", default: false } },
   allowPositionals: true,
 });
+const SLOWEST_SHOWN = 12;
 const whole = positionals.length === 0;
 const gated = whole && !values["no-checks"];
-const files = whole ? listFiles("server/test/**/*.test.ts", "simulator/test/**/*.test.ts") : positionals;
+const isSoak = (file: string): boolean => file.endsWith(".soak.test.ts");
+const files = whole
+  ? listFiles("server/test/**/*.test.ts", "simulator/test/**/*.test.ts").filter(
+      (file) => !(values["no-soaks"] && isSoak(file)),
+    )
+  : positionals;
 const lcovPath = join(repositoryRoot, "coverage", "lcov.info");
 
 const tallies: Tally[] = [];
@@ -34,6 +41,13 @@ await postgres?.close();
 tallies.push(tests);
 if (gated) tallies.push(gateCoverage(lcovPath));
 
+if (whole)
+  console.log(
+    `\nThe slowest files: ${tests.durations
+      .slice(0, SLOWEST_SHOWN)
+      .map(({ file, seconds }) => `${file} ${seconds} s`)
+      .join(", ")}`,
+  );
 const skipsFail = process.env["BRIKK_NO_SKIP"] === "1";
 if (tests.skipped.length > 0)
   console.log(`\n${tests.skipped.length} did not run${skipsFail ? ", which counts as failed" : ""}:`);

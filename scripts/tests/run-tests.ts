@@ -1,5 +1,5 @@
 import { createWriteStream, mkdirSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { finished } from "node:stream/promises";
 import { run } from "node:test";
 import { lcov, spec } from "node:test/reporters";
@@ -12,6 +12,8 @@ const TEST_TIMEOUT_MS = 240_000;
 
 interface TestOutcome extends Tally {
   readonly skipped: readonly SkippedTest[];
+  /** Slowest first. */
+  readonly durations: readonly { readonly file: string; readonly seconds: number }[];
 }
 
 interface SkippedTest {
@@ -35,6 +37,7 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
   });
   let outcome: TestOutcome | undefined;
   const skipped: SkippedTest[] = [];
+  const durations: { file: string; seconds: number }[] = [];
   events.on("test:pass", ({ name, file, skip, todo }) => {
     const reason = skip ?? todo;
     if (reason !== undefined)
@@ -44,9 +47,15 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
       });
   });
   // The last summary, the one without a file, is that of the whole run.
-  events.on("test:summary", ({ file, counts }) => {
-    if (file === undefined)
-      outcome = { passed: counts.passed, failed: counts.tests - counts.passed - counts.skipped - counts.todo, skipped };
+  events.on("test:summary", ({ file, counts, duration_ms: ms }) => {
+    if (file !== undefined) durations.push({ file: relative(repositoryRoot, file), seconds: Math.round(ms / 1_000) });
+    else
+      outcome = {
+        passed: counts.passed,
+        failed: counts.tests - counts.passed - counts.skipped - counts.todo,
+        skipped,
+        durations: durations.sort((a, b) => b.seconds - a.seconds),
+      };
   });
 
   const written: Promise<void>[] = [];
@@ -62,5 +71,5 @@ export async function runTests(files: readonly string[], lcovPath?: string): Pro
   screen.pipe(process.stdout, { end: false });
   written.push(finished(screen));
   await Promise.all(written);
-  return outcome ?? { passed: 0, failed: 1, skipped };
+  return outcome ?? { passed: 0, failed: 1, skipped, durations };
 }

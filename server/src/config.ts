@@ -8,7 +8,10 @@ import {
 } from "./config/config-file.ts";
 import type { DIALECTS } from "./config/provider-names.ts";
 import { resolveProviders } from "./config/resolve-providers.ts";
+import { tokenWeakness } from "./config/token-weakness.ts";
+import { type FernetKey, type FernetKeys, parseFernetKeys } from "./lib/fernet.ts";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
+import { namesPrivateAddress } from "./lib/private-address.ts";
 import { parseWebhookSecret } from "./lib/webhook-signature.ts";
 import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
 
@@ -47,6 +50,21 @@ export interface Config {
   readonly maxEventLoopDelayMs: number;
   /** Undefined: there is no administration over HTTP. Not to be shown. */
   readonly adminToken: string | undefined;
+  readonly selfService: SelfServiceConfig | undefined;
+  /** Undefined: a key of the data folder's own. Not to be shown. */
+  readonly encryptionKeys: FernetKeys | undefined;
+  /** How many proxies stand before this server and are believed about the caller's address; 0: none. */
+  readonly trustedProxies: number;
+  /** Other names than local ones under which callers without a key are served; undefined: any name. */
+  readonly allowedHosts: readonly string[] | undefined;
+  /** Origins whose pages may call this server; "*" alone: every one. */
+  readonly corsOrigins: readonly string[];
+  readonly auditLogging: boolean;
+  /** Undefined: audit entries are kept for ever. */
+  readonly auditRetentionDays: number | undefined;
+  readonly maxConnectionsPerAddress: number;
+  /** Whether providers, and the budget webhook, may have addresses inside private networks. */
+  readonly allowPrivateAddresses: boolean;
   readonly maxBodyBytes: number;
   readonly drainTimeoutMs: number;
   /** Undefined: usage events are kept for ever. */
@@ -54,6 +72,17 @@ export interface Config {
   readonly logLevel: LogLevel;
   readonly simulator: { readonly firstTokenMs: number; readonly tokensPerSecond: number };
   readonly prices: readonly PriceSetting[];
+}
+
+/** Keys that callers make for themselves. */
+export interface SelfServiceConfig {
+  /** Of each key, per day. */
+  readonly hardCap: NanoUsd;
+  /** How many may be in force at a time, over all callers. */
+  readonly most: number;
+  /** How many one address may make in a day. */
+  readonly mostPerAddress: number;
+  readonly days: number;
 }
 
 /** All of them in milliseconds. */
@@ -74,7 +103,7 @@ export type Dialect = (typeof DIALECTS)[number];
 export interface ProviderConfig {
   readonly name: string;
   readonly dialect: Dialect;
-  /** Not to be shown. */
+  /** The environment's, or a stored one in its place. Not to be shown. */
   readonly apiKey: string | undefined;
   /** Serves without a key, as a server of the operator's own may. */
   readonly keyless: boolean;
@@ -161,7 +190,7 @@ export const settings = [
   {
     name: "REDIS_URL",
     fallback: undefined,
-    meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+    meaning: "Redis or Valkey, redis:// or rediss://: rate limits, and what was signed before, shared by all instances",
   },
   {
     name: "REDIS_TIMEOUT_MS",
@@ -261,6 +290,58 @@ export const settings = [
     fallback: undefined,
     meaning: "the bearer token for /admin, which does not exist without it",
   },
+  {
+    name: "BRIKK_ENCRYPTION_KEY",
+    fallback: undefined,
+    meaning:
+      "seals stored secrets: a Fernet key, or several separated by commas, the newest first; required in production, else made beside the database",
+  },
+  {
+    name: "BRIKK_SELF_SERVICE_KEYS",
+    fallback: undefined,
+    meaning: "let callers make capped keys of their own; true on a loopback HOST outside production, else false",
+  },
+  { name: "BRIKK_SELF_SERVICE_HARD_CAP_USD", fallback: "1.00", meaning: "hard cap per day of such a key" },
+  { name: "BRIKK_SELF_SERVICE_MAX_KEYS", fallback: "200", meaning: "how many such keys may be in force at a time" },
+  {
+    name: "BRIKK_SELF_SERVICE_MAX_KEYS_PER_ADDRESS",
+    fallback: "5",
+    meaning: "how many such keys one address may make in a day",
+  },
+  { name: "BRIKK_SELF_SERVICE_KEY_DAYS", fallback: "7", meaning: "how long such a key lives" },
+  {
+    name: "TRUST_PROXY",
+    fallback: "0",
+    meaning: "how many proxies stand before this server and are believed about the caller's address (X-Forwarded-For)",
+  },
+  {
+    name: "BRIKK_ALLOWED_HOSTS",
+    fallback: undefined,
+    meaning:
+      "names, separated by commas, under which callers without a key may call besides localhost, local names and addresses; without it, no others on a loopback HOST (unless TRUST_PROXY or BRIKK_ALLOW_ANONYMOUS is set), and any elsewhere",
+  },
+  {
+    name: "CORS_ALLOWED_ORIGINS",
+    fallback: undefined,
+    meaning: "origins whose pages may call this server, separated by commas; * is refused in production",
+  },
+  { name: "ENABLE_AUDIT_LOGGING", fallback: "true", meaning: "keep the audit trail" },
+  {
+    name: "BRIKK_AUDIT_RETENTION_DAYS",
+    fallback: undefined,
+    meaning: "audit entries older than that are deleted; without it none is",
+  },
+  {
+    name: "BRIKK_MAX_CONNECTIONS_PER_ADDRESS",
+    fallback: "100",
+    meaning: "connections that one address may have open without having shown a valid key",
+  },
+  {
+    name: "BRIKK_ALLOW_PRIVATE_ADDRESSES",
+    fallback: undefined,
+    meaning:
+      "let providers and the budget webhook have addresses inside private networks; true outside production, else false",
+  },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
   {
     name: "SIMULATOR_TOKENS_PER_SECOND",
@@ -274,6 +355,22 @@ type SettingName = (typeof settings)[number]["name"];
 
 const LEAST_ADMIN_TOKEN = 16;
 const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
+
+const NEW_ENCRYPTION_KEY = "make one with: openssl rand -base64 32 | tr '+/' '-_'.";
+
+const ALLOW_PRIVATE = "set BRIKK_ALLOW_PRIVATE_ADDRESSES=true if that is meant";
+
+const HOST_NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/;
+
+/** What browsers send as Origin, and nothing that only looks like it. */
+function isOrigin(text: string): boolean {
+  try {
+    const { origin, protocol } = new URL(text);
+    return origin === text && (protocol === "https:" || protocol === "http:");
+  } catch {
+    return false;
+  }
+}
 
 /** Plain http is taken as it is for providers: receivers inside a private network are common, and messages are signed. */
 function isWebAddress(text: string): boolean {
@@ -332,6 +429,7 @@ export function loadConfig(environment: Environment): Config {
       faults.push(`${name} has characters that no key has, such as spaces; paste it again.`);
     return text;
   };
+  const flagOr = (name: SettingName, fallback: boolean): boolean => (read(name) === "" ? fallback : flag(name));
   const redisAddress = (name: SettingName): string | undefined => {
     const text = environment[name]?.trim();
     if (text === undefined || text === "" || isRedisAddress(text)) return text || undefined;
@@ -423,11 +521,71 @@ export function loadConfig(environment: Environment): Config {
     secret,
   });
   faults.push(...providerFaults);
+  const allowPrivateAddresses = flagOr("BRIKK_ALLOW_PRIVATE_ADDRESSES", !production);
+  if (!allowPrivateAddresses) {
+    for (const { name, baseUrl } of providers) {
+      const hostname = URL.parse(baseUrl)?.hostname;
+      if (hostname !== undefined && namesPrivateAddress(hostname))
+        faults.push(
+          `The provider ${name} has the address ${hostname}, which is inside a private network; ${ALLOW_PRIVATE}.`,
+        );
+    }
+    const receiver = URL.parse(read("BRIKK_BUDGET_WEBHOOK_URL"))?.hostname;
+    if (receiver !== undefined && namesPrivateAddress(receiver))
+      faults.push(`BRIKK_BUDGET_WEBHOOK_URL has an address inside a private network; ${ALLOW_PRIVATE}.`);
+  }
   const adminToken = secret("BRIKK_ADMIN_TOKEN");
-  if (adminToken !== undefined && adminToken.length < LEAST_ADMIN_TOKEN)
+  const weakness = adminToken === undefined ? undefined : tokenWeakness(adminToken, LEAST_ADMIN_TOKEN);
+  if (weakness !== undefined)
+    faults.push(`BRIKK_ADMIN_TOKEN ${weakness}, which is too easy to guess; make one with: openssl rand -hex 32.`);
+
+  const encryptionText = read("BRIKK_ENCRYPTION_KEY");
+  const encryptionKeys = encryptionText === "" ? undefined : parseFernetKeys(encryptionText);
+  // A secret is never repeated, so these faults have their own words.
+  if (encryptionText !== "" && encryptionKeys === undefined)
     faults.push(
-      `BRIKK_ADMIN_TOKEN is shorter than ${LEAST_ADMIN_TOKEN} characters, which is too easy to guess; make one with: openssl rand -hex 32.`,
+      `BRIKK_ENCRYPTION_KEY holds something other than Fernet keys separated by commas; ${NEW_ENCRYPTION_KEY}`,
     );
+  if (production && encryptionKeys?.some(isGuessable))
+    faults.push(
+      `BRIKK_ENCRYPTION_KEY holds a key that is not random, so that whoever has the database can read what it seals; ${NEW_ENCRYPTION_KEY}`,
+    );
+  if (encryptionText === "" && production)
+    faults.push(`BRIKK_ENCRYPTION_KEY is not set, and in production it has to be; ${NEW_ENCRYPTION_KEY}`);
+  const selfService: SelfServiceConfig = {
+    hardCap: usd("BRIKK_SELF_SERVICE_HARD_CAP_USD"),
+    most: wholeNumber("BRIKK_SELF_SERVICE_MAX_KEYS", 1, 1_000_000),
+    mostPerAddress: wholeNumber("BRIKK_SELF_SERVICE_MAX_KEYS_PER_ADDRESS", 1, 1_000_000),
+    days: wholeNumber("BRIKK_SELF_SERVICE_KEY_DAYS", 1, 36_500),
+  };
+  const servesThemselves = flagOr("BRIKK_SELF_SERVICE_KEYS", loopback && !production);
+  if (servesThemselves && production && setBy("BRIKK_SELF_SERVICE_HARD_CAP_USD") === undefined)
+    faults.push(
+      "BRIKK_SELF_SERVICE_HARD_CAP_USD is not set while anybody can make keys in production; set it to what each of those may cost you in a day, or BRIKK_SELF_SERVICE_KEYS=false.",
+    );
+  const allowedHosts = read("BRIKK_ALLOWED_HOSTS")
+    .split(",")
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== "");
+  for (const name of allowedHosts) {
+    if (!HOST_NAME.test(name))
+      faults.push(
+        `BRIKK_ALLOWED_HOSTS has ${JSON.stringify(name)}; accepted are names such as brikk.example.com, without scheme and port, separated by commas.`,
+      );
+  }
+  const trustedProxies = wholeNumber("TRUST_PROXY", 0, 10);
+  const servesStrangers = !requireAuth || servesThemselves;
+  const isForThisMachine = loopback && trustedProxies === 0 && !allowAnonymous && servesStrangers;
+  const corsOrigins = read("CORS_ALLOWED_ORIGINS")
+    .split(",")
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== "");
+  for (const origin of corsOrigins) {
+    if (origin === "*" ? production || corsOrigins.length > 1 : !isOrigin(origin))
+      faults.push(
+        `CORS_ALLOWED_ORIGINS has ${JSON.stringify(origin)}; accepted are origins such as https://app.example.com, separated by commas, or * alone outside production.`,
+      );
+  }
 
   const config: Config = {
     host,
@@ -451,6 +609,16 @@ export function loadConfig(environment: Environment): Config {
     maxInFlight: wholeNumber("BRIKK_MAX_IN_FLIGHT", 1, 1_000_000),
     maxEventLoopDelayMs: wholeNumber("BRIKK_MAX_EVENT_LOOP_DELAY_MS", 10, 60_000),
     adminToken,
+    selfService: servesThemselves ? selfService : undefined,
+    encryptionKeys,
+    trustedProxies,
+    allowedHosts: allowedHosts.length > 0 || isForThisMachine ? allowedHosts : undefined,
+    corsOrigins,
+    auditLogging: flag("ENABLE_AUDIT_LOGGING"),
+    auditRetentionDays:
+      read("BRIKK_AUDIT_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_AUDIT_RETENTION_DAYS", 1, 36_500),
+    maxConnectionsPerAddress: wholeNumber("BRIKK_MAX_CONNECTIONS_PER_ADDRESS", 1, 1_000_000),
+    allowPrivateAddresses,
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:
@@ -464,6 +632,12 @@ export function loadConfig(environment: Environment): Config {
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
+}
+
+/** The key of Fernet's own specification, and whatever nobody drew: 32 random bytes have 30 different ones or so. */
+function isGuessable({ signing, encryption }: FernetKey): boolean {
+  const bytes = Buffer.concat([signing, encryption]);
+  return new Set(bytes).size < 16 || bytes.toString("base64url") === "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4";
 }
 
 const policyOf = ({ name, candidates, strategy, max_price, applies_to, hedge }: PolicyEntry): PolicyConfig => ({

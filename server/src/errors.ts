@@ -24,6 +24,30 @@ export const errorTable = {
   invalid_api_key: { status: 401, type: AUTH, retryable: false, meaning: "The key is not one of this server's." },
   key_expired: { status: 401, type: AUTH, retryable: false, meaning: "The key's expiry has passed." },
   key_revoked: { status: 401, type: AUTH, retryable: false, meaning: "The key was revoked." },
+  signature_invalid: {
+    status: 401,
+    type: AUTH,
+    retryable: false,
+    meaning: "The key asks for signed requests, and the signature is missing, wrong, too old or was used before.",
+  },
+  ip_not_allowed: {
+    status: 403,
+    type: "permission_error",
+    retryable: false,
+    meaning: "The key may not be used from the caller's address.",
+  },
+  host_not_allowed: {
+    status: 403,
+    type: "permission_error",
+    retryable: false,
+    meaning: "Callers without a key are not served under the name in the Host header; see BRIKK_ALLOWED_HOSTS.",
+  },
+  model_not_allowed: {
+    status: 403,
+    type: "permission_error",
+    retryable: false,
+    meaning: "The key may not use the model, or the providers that offer it.",
+  },
   admin_token_invalid: {
     status: 401,
     type: AUTH,
@@ -69,6 +93,12 @@ export const errorTable = {
     retryable: false,
     meaning: "The request's headers are larger than this server accepts.",
   },
+  url_too_long: {
+    status: 414,
+    type: CALLER,
+    retryable: false,
+    meaning: "The request's path and query are longer than this server accepts.",
+  },
   request_timeout: {
     status: 408,
     type: CALLER,
@@ -80,6 +110,54 @@ export const errorTable = {
     type: "rate_limit_error",
     retryable: true,
     meaning: "A limit of the key, or of the caller's address, is reached; `details` names the rule.",
+  },
+  too_many_connections: {
+    status: 429,
+    type: "rate_limit_error",
+    retryable: true,
+    meaning: "The caller's address has too many connections open that have not shown a valid key.",
+  },
+  request_too_complex: {
+    status: 400,
+    type: CALLER,
+    retryable: false,
+    meaning: "The body nests too deep, or has more values or longer names than this server takes.",
+  },
+  precondition_required: {
+    status: 428,
+    type: CALLER,
+    retryable: false,
+    meaning: "The change must name the version it was made on, in If-Match.",
+  },
+  version_conflict: {
+    status: 412,
+    type: CALLER,
+    retryable: false,
+    meaning: "Somebody else changed it since the version that If-Match names.",
+  },
+  idempotency_key_reused: {
+    status: 422,
+    type: CALLER,
+    retryable: false,
+    meaning: "The Idempotency-Key was sent before, with another request.",
+  },
+  secret_replaced: {
+    status: 409,
+    type: CALLER,
+    retryable: false,
+    meaning: "A rotation has replaced this secret of the key already; only the newest can rotate it.",
+  },
+  idempotency_in_progress: {
+    status: 409,
+    type: CALLER,
+    retryable: true,
+    meaning: "A request with this Idempotency-Key is being answered right now.",
+  },
+  provider_credentials_invalid: {
+    status: 422,
+    type: CALLER,
+    retryable: false,
+    meaning: "The provider refused the credentials that were to be stored; nothing was changed.",
   },
   fire_drill_unavailable: {
     status: 409,
@@ -160,6 +238,8 @@ export interface ErrorExtras {
   readonly details?: Readonly<Record<string, unknown>>;
   /** For the log only. */
   readonly cause?: unknown;
+  /** Whose key was refused where the caller was not let in, for the audit trail only. */
+  readonly keyId?: string;
   readonly retryAfterMs?: number;
   /** The provider's own status where it is passed on, as for a caller's mistake. */
   readonly status?: number;

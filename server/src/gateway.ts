@@ -1,15 +1,25 @@
+import { createVault, type Vault } from "./access/vault.ts";
+import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
+import { openAuditTrail } from "./audit/open-audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
 import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
-import { createKeyStore } from "./access/key-store.ts";
+import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createSigningSecrets } from "./access/signing-secrets.ts";
+import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
+import { secretsIn } from "./config/secrets-in.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
-import type { Config, PolicyConfig } from "./config.ts";
+import { type Config, ConfigError, isConfigured, type PolicyConfig, type ProviderConfig } from "./config.ts";
+import { type CredentialRing, createCredentialRing } from "./credentials/credential-ring.ts";
+import { type CredentialStore, createCredentialStore } from "./credentials/credential-store.ts";
+import { findUnreadable } from "./credentials/find-unreadable.ts";
 import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createProviderRecorder } from "./http/record-providers.ts";
@@ -25,8 +35,10 @@ import { languagePreferences } from "./providers/language-preferences.ts";
 import { connectProviders, type ProviderSet, type SimulatedAddresses } from "./providers/provider-set.ts";
 import { watchLoopDelay } from "./resilience/loop-delay.ts";
 import type { Database } from "./storage/database.ts";
+import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createRedactor, type Redactor } from "./telemetry/redactor.ts";
 
 /** The parts of a running gateway, put together once. */
 export interface Gateway {
@@ -35,9 +47,21 @@ export interface Gateway {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Knows the secrets of the settings; whoever comes by another one teaches it. */
+  readonly redactor: Redactor;
   readonly database: Database;
   readonly ledger: Ledger;
+  readonly keyStore: KeyStore;
+  readonly vault: Vault;
+  readonly audit: AuditTrail;
+  readonly credentials: CredentialStore;
+  readonly credentialRing: CredentialRing;
+  /** As settings and file describe them, with the environment's credentials. */
+  readonly settledProviders: () => readonly ProviderConfig[];
+  /** Keys whose signing secret, when the server started, none of the encryption keys opened. */
+  readonly unreadableSigningSecrets: number;
   readonly authenticate: Authenticate;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
   readonly router: ModelRouter;
@@ -50,8 +74,11 @@ export interface Gateway {
   readonly inFlight: InFlight;
   /** While simulated providers serve, and a reload of the config file may end that. */
   readonly fireDrill: () => FireDrill | undefined;
-  /** Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old ones. */
-  replaceConfigFile(config: FromConfigFile, simulated: SimulatedAddresses | undefined): void;
+  /**
+   * Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old
+   * ones, and stored credentials stay in force. Throws ConfigError when nobody at all would be left to ask.
+   */
+  replaceConfigFile(config: FromConfigFile): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
   close(): Promise<void>;
 }
@@ -64,11 +91,15 @@ export interface GatewayOptions {
   readonly version: string;
   readonly logger: Logger;
   readonly database: Database;
-  /** Where the simulator serves, when it stands in for the providers. */
+  /** Where the simulator serves, when it runs. */
   readonly simulated: SimulatedAddresses | undefined;
+  /** In providers' place: `alone`, while none can be asked, which is the default, or `always`, also beside others. */
+  readonly simulatorServes?: "alone" | "always";
   /** The simulator's faults, when it stands in for the providers. */
   readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
+  /** The logger's own, where it has one. */
+  readonly redactor?: Redactor;
 }
 
 export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
@@ -76,20 +107,86 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const clock = options.clock ?? systemClock;
   const metrics = createMetrics();
 
-  const keyStore = createKeyStore({ database, clock });
-  await keyStore.ensureAnonymousKey();
+  const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const redactor = options.redactor ?? createRedactor();
+  redactor.learn(secretsIn({ ...config, encryptionKeys }));
+  const vault = createVault({ keys: encryptionKeys, clock });
+  const auditTrail = config.auditLogging
+    ? await openAuditTrail({
+        database,
+        clock,
+        encryptionKeys,
+        version,
+        retentionDays: config.auditRetentionDays,
+        logger,
+        metrics,
+      })
+    : undefined;
+  if (auditTrail === undefined)
+    logger.warn("nothing is put on record: ENABLE_AUDIT_LOGGING is false, so there is no audit trail");
+  const audit = auditTrail ?? NO_AUDIT_TRAIL;
   const keyRing = createKeyRing({
     database,
     clock,
     onRefreshFailed: (error) =>
       logger.error({ error }, "keys could not be refreshed; known keys go on, and it is tried again"),
   });
+  const keyStore = createKeyStore({
+    database,
+    clock,
+    vault,
+    audit,
+    // Whoever changed a key here finds it changed at once; what fails is tried again by the ring's own polls.
+    onChange: () => keyRing.refresh().catch(() => undefined),
+  });
+  await keyStore.ensureAnonymousKey();
   await keyRing.start();
 
   let catalogue = catalogueWith(config, clock);
   let { policies } = config;
-  const providers = connectProviders(config, options.simulated);
-  const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
+  let settled = config.providers;
+  let started = false;
+  const credentials = createCredentialStore({ database, clock, vault, audit });
+  const credentialRing = createCredentialRing({
+    database,
+    vault,
+    onChange: () => askAsStored(),
+    onUnreadable: (provider, error) => {
+      // What was so at the start is told in one line for all.
+      if (started)
+        logger.error(
+          { provider, error },
+          "a provider's stored credential cannot be opened; what is known of it goes on",
+        );
+    },
+    onRefreshFailed: (error) =>
+      logger.error({ error }, "provider credentials could not be refreshed; known ones go on, and it is tried again"),
+  });
+  let haveBeenReal = false;
+  const simulatedFor = (wanted: readonly ProviderConfig[]): SimulatedAddresses | undefined => {
+    if (options.simulatorServes === "always") return options.simulated;
+    if (wanted.some((provider) => isConfigured(provider) || credentialRing.has(provider.name))) return undefined;
+    // In production nothing that is made up follows on real answers.
+    return haveBeenReal && config.production ? undefined : options.simulated;
+  };
+  const providers = connectProviders({ ...config, providers: [] }, undefined);
+  function askAsStored(): void {
+    const wanted = credentialRing.applyTo(settled);
+    redactor.learn(secretsIn({ ...config, providers: wanted }));
+    const simulated = simulatedFor(wanted);
+    haveBeenReal ||= simulated === undefined && wanted.some(isConfigured);
+    for (const name of providers.replace(wanted, simulated)) health.forget(name);
+  }
+  const budgetAlerts = createBudgetAlerts({
+    database,
+    clock,
+    logger,
+    metrics,
+    webhook: config.budgetWebhook && {
+      ...config.budgetWebhook,
+      allowPrivateAddresses: config.allowPrivateAddresses,
+    },
+  });
   const ledger = await openLedger({
     database,
     clock,
@@ -140,6 +237,18 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const loopDelay = watchLoopDelay();
   const providerRecorder = createProviderRecorder(logger, metrics);
   const health = createProviderHealth({ clock, ...providerRecorder });
+  askAsStored();
+  await credentialRing.start();
+  started = true;
+  const unreadable = await findUnreadable(database, vault);
+  if (unreadable.length > 0)
+    logger.error(
+      {
+        secrets: unreadable.length,
+        first: unreadable.slice(0, MAX_NAMED_UNREADABLE).map((entry) => `${entry.kind} of ${entry.of}`),
+      },
+      "stored secrets cannot be opened: none of the keys in BRIKK_ENCRYPTION_KEY sealed them; what needs them is refused",
+    );
   const probes =
     config.probeIntervalMs === undefined
       ? undefined
@@ -151,6 +260,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           onProbed: providerRecorder.onProbed,
         });
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
+  const nonces = await openNonceMemory(config, clock, logger);
 
   return {
     config,
@@ -158,12 +268,26 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     logger,
     metrics,
+    redactor,
     database,
     ledger,
+    keyStore,
+    vault,
+    audit,
+    credentials,
+    credentialRing,
+    settledProviders: () => settled,
+    unreadableSigningSecrets: unreadable.filter(({ kind }) => kind === "signing secret").length,
     authenticate: createAuthenticator({
       keyRing,
       requireAuth: config.requireAuth,
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
+      clock,
+    }),
+    verifySignature: createSignatureVerifier({
+      signingSecretOf: (keyId) => keyRing.sealedSigningSecret(keyId),
+      openSigningSecret: createSigningSecrets({ vault }),
+      nonces,
       clock,
     }),
     rateLimiter,
@@ -190,10 +314,16 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
     }),
     fireDrill: () => (providers.all.some(({ provider }) => provider.simulated) ? options.fireDrill : undefined),
-    replaceConfigFile: (next, simulated) => {
+    replaceConfigFile: (next) => {
       // First what may throw.
+      const wanted = credentialRing.applyTo(next.providers);
+      if (!wanted.some(isConfigured) && simulatedFor(wanted) === undefined)
+        throw new ConfigError([
+          "BRIKK_CONFIG leaves no provider at all, and answers that are made up begin at a start and not in between.",
+        ]);
       catalogue = catalogueWith(next, clock);
-      for (const name of providers.replace(next.providers, simulated)) health.forget(name);
+      settled = next.providers;
+      askAsStored();
       policies = next.policies;
     },
     close: async () => {
@@ -202,12 +332,17 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       await retention?.stop();
       await ledger.close();
       keyRing.stop();
+      credentialRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
-      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
+      // Last of what writes, and bounded: a database that is away holds up no stop.
+      await auditTrail?.close();
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close(), nonces.close()]);
     },
   };
 }
+
+const MAX_NAMED_UNREADABLE = 20;
 
 async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
   const settings = {
@@ -230,6 +365,22 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
       metrics.rateLimitsDegraded.set(0);
       logger.info("Redis answers again; rate limits are shared");
     },
+  });
+}
+
+async function openNonceMemory(config: Config, clock: Clock, logger: Logger): Promise<NonceMemory> {
+  if (config.redisUrl === undefined) return createNonceMemory({ clock });
+  const { openSharedNonceMemory } = await import("./access/shared-nonce-memory.ts");
+  return openSharedNonceMemory({
+    url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
+    clock,
+    onDown: (error) =>
+      logger.error(
+        { error },
+        "Redis does not answer; signed requests get 503, since who was let in cannot be remembered",
+      ),
+    onUp: () => logger.info("Redis answers again; signed requests are served"),
   });
 }
 

@@ -27,6 +27,18 @@ export interface ApiKey extends KeyCaps {
   readonly maxConcurrentRequests?: number;
   /** What is done with its streams that break after their output began, unless a request says otherwise. Absent: nothing. */
   readonly rescue?: RescueMode;
+  /** Models that it may use, by the names that callers give. Absent: every one. */
+  readonly allowedModels?: readonly string[];
+  /** Absent: every one. */
+  readonly allowedProviders?: readonly string[];
+  /** Addresses and CIDR ranges that it may be used from. Absent: everywhere. */
+  readonly allowedIps?: readonly string[];
+  /** What whoever made it wants to remember. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Requests without a valid signature are refused. Absent: nobody asks for one. */
+  readonly signingRequired?: true;
+  /** The caller made it itself. Absent: an administrator did. */
+  readonly selfService?: true;
   readonly createdAtMs: number;
   /** The first moment at which the key is no longer accepted. */
   readonly expiresAtMs?: number;
@@ -55,6 +67,12 @@ export interface ApiKeyRow {
   readonly tokens_per_min: bigint | null;
   readonly max_concurrent_requests: bigint | null;
   readonly rescue: RescueMode | null;
+  readonly allowed_models: string | null;
+  readonly allowed_providers: string | null;
+  readonly allowed_ips: string | null;
+  readonly metadata: string | null;
+  readonly signing_required: bigint;
+  readonly origin: "admin" | "self_service";
   readonly expires_at_ms: bigint | null;
   readonly created_at_ms: bigint;
   readonly revoked_at_ms: bigint | null;
@@ -79,6 +97,12 @@ export function apiKeyFrom(row: ApiKeyRow): ApiKey {
     ...(row.tokens_per_min !== null && { tokensPerMin: Number(row.tokens_per_min) }),
     ...(row.max_concurrent_requests !== null && { maxConcurrentRequests: Number(row.max_concurrent_requests) }),
     ...(row.rescue !== null && { rescue: row.rescue }),
+    ...(row.allowed_models !== null && { allowedModels: JSON.parse(row.allowed_models) as string[] }),
+    ...(row.allowed_providers !== null && { allowedProviders: JSON.parse(row.allowed_providers) as string[] }),
+    ...(row.allowed_ips !== null && { allowedIps: JSON.parse(row.allowed_ips) as string[] }),
+    ...(row.metadata !== null && { metadata: JSON.parse(row.metadata) as Record<string, string> }),
+    ...(row.signing_required === 1n && { signingRequired: true as const }),
+    ...(row.origin === "self_service" && { selfService: true as const }),
     createdAtMs: Number(row.created_at_ms),
     ...(row.expires_at_ms !== null && { expiresAtMs: Number(row.expires_at_ms) }),
   } satisfies ApiKey);

@@ -5,6 +5,9 @@ import type { DialectName } from "./database.ts";
 import { keysAndUsage } from "./migrations/0001-keys-and-usage.ts";
 import { budgetsAndLeases } from "./migrations/0002-budgets-and-leases.ts";
 import { rescues } from "./migrations/0003-rescues.ts";
+import { accessRules } from "./migrations/0004-access.ts";
+import { auditTrail } from "./migrations/0005-audit.ts";
+import { providerCredentials } from "./migrations/0006-provider-credentials.ts";
 import type { Schema } from "./schema.ts";
 
 /** Every migration there is, in the order of its name. One that has been released is never changed. */
@@ -12,6 +15,9 @@ const migrations: Readonly<Record<string, (columns: Columns) => Migration>> = {
   "0001-keys-and-usage": keysAndUsage,
   "0002-budgets-and-leases": budgetsAndLeases,
   "0003-rescues": rescues,
+  "0004-access": accessRules,
+  "0005-audit": auditTrail,
+  "0006-provider-credentials": providerCredentials,
 };
 
 /**

@@ -28,6 +28,19 @@ export interface ApiKeysTable {
     "continue" | "restart" | null | undefined,
     "continue" | "restart" | null
   >;
+  /** JSON lists of text. Null: not limited. */
+  allowed_models: NullableText;
+  allowed_providers: NullableText;
+  allowed_ips: NullableText;
+  /** A JSON object of text. */
+  metadata: NullableText;
+  /** 0 or 1. */
+  signing_required: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** Sealed (see access/vault.ts). */
+  signing_secret: NullableText;
+  origin: ColumnType<"admin" | "self_service", "admin" | "self_service" | undefined, never>;
+  /** The group of addresses (see access/address-group.ts) that a self-service key was asked for from. */
+  created_from: NullableText;
   expires_at_ms: NullableInteger;
   created_at_ms: Integer;
   revoked_at_ms: NullableInteger;
@@ -43,6 +56,31 @@ export interface ApiKeySecretsTable {
   prefix: string;
   created_at_ms: Integer;
   not_after_ms: NullableInteger;
+}
+
+/** What a request with an Idempotency-Key was answered with, for when it comes again. */
+export interface IdempotentAnswersTable {
+  /** Whose idempotency keys these are: a key's id, or "admin". */
+  scope: string;
+  /** SHA-256, lower-case hex, as is `request_hash`. */
+  idempotency_key_hash: string;
+  request_hash: string;
+  /** Sealed: it may hold a secret. */
+  sealed_answer: string;
+  created_at_ms: Integer;
+}
+
+/** What the gateway shows a provider, in the place of what the environment has. */
+export interface ProviderCredentialsTable {
+  provider: string;
+  /** Null: it was removed; the row stays, so that every instance learns of it. */
+  sealed: NullableText;
+  /** The last characters, shown to people; null where even these would tell too much. */
+  hint: NullableText;
+  /** Grows over the whole table with every change; what instances poll. */
+  revision: Integer;
+  created_at_ms: Integer;
+  updated_at_ms: Integer;
 }
 
 /** The ledger's row of one request. Token kinds are disjoint, except that output contains reasoning. */
@@ -174,6 +212,42 @@ export interface LedgerMarksTable {
   value: Integer;
 }
 
+/** One entry of the audit trail. Never changed; deleted by retention only. */
+export interface AuditEntriesTable {
+  /** 1, 2, 3 and so on without a gap. */
+  sequence: Integer;
+  occurred_at_ms: Integer;
+  kind: "request" | "refusal" | "act" | "notice";
+  /** What kind of actor. */
+  actor: string;
+  key_id: NullableText;
+  /** Of acts and notices, such as `key.create`. */
+  action: NullableText;
+  /** Of requests and refusals; the route is the template. */
+  method: NullableText;
+  route: NullableText;
+  target: NullableText;
+  status: NullableInteger;
+  code: NullableText;
+  ip: NullableText;
+  request_id: NullableText;
+  /** A JSON object. */
+  details: NullableText;
+  /** SHA-256, lower-case hex, as is `hash`; audit/entry-hash.ts has what is hashed. */
+  previous_hash: string;
+  hash: string;
+}
+
+/** Where the audit trail ends, and the last of its entries that was deleted. */
+export interface AuditMarksTable {
+  name: "head" | "beginning";
+  /** 0: there is none. */
+  sequence: Integer;
+  hash: string;
+  /** Of the head (see audit/head-seals.ts). */
+  seal: NullableText;
+}
+
 export interface Schema {
   api_keys: ApiKeysTable;
   api_key_secrets: ApiKeySecretsTable;
@@ -184,4 +258,8 @@ export interface Schema {
   leases: LeasesTable;
   budget_alerts: BudgetAlertsTable;
   ledger_marks: LedgerMarksTable;
+  idempotent_answers: IdempotentAnswersTable;
+  audit_entries: AuditEntriesTable;
+  audit_marks: AuditMarksTable;
+  provider_credentials: ProviderCredentialsTable;
 }

@@ -25,7 +25,7 @@ const noteRoutes = (message: unknown): void => {
 subscribe("fastify.initialization", noteRoutes);
 const ADMIN_TOKEN = "an-admin-token-of-this-test";
 const strict = await startGateway({
-  environment: { BRIKK_REQUIRE_AUTH: "true", BRIKK_ADMIN_TOKEN: ADMIN_TOKEN },
+  environment: { BRIKK_REQUIRE_AUTH: "true", BRIKK_ADMIN_TOKEN: ADMIN_TOKEN, TRUST_PROXY: "1" },
 });
 unsubscribe("fastify.initialization", noteRoutes);
 after(() => strict.close());
@@ -37,6 +37,7 @@ const OPEN = [
   /^\/metrics$/,
   /^\/openapi\.json$/,
   /^\/docs(\/|$)/,
+  /^\/sandbox\/keys$/,
 ];
 const isOpen = ({ path }: Route): boolean => OPEN.some((pattern) => pattern.test(path));
 /** Behind a caller's key: all but the open ones and those for administrators. */
@@ -49,9 +50,12 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "/agents/route/chat": { message: "Hello" },
   "/agents/:agent/chat": { message: "Hello" },
   "/v1/explain": { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] },
+  // With a grace period, so that the secret goes on.
+  "/keys/rotate": { grace_period_seconds: 3_600 },
+  "/sandbox/keys": {},
 };
 /** Of these, the ones that call nobody. */
-const CALLS_NOBODY = new Set(["/v1/explain"]);
+const CALLS_NOBODY = new Set(["/v1/explain", "/keys/rotate", "/sandbox/keys"]);
 
 const call = ({ method, path }: Route, headers: Record<string, string> = {}): Promise<Response> => {
   const hasBody = method !== "GET" && method !== "HEAD" && method !== "OPTIONS";
@@ -115,14 +119,16 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a calle
 test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a key that is not one, however it is sent", async () => {
   const { secret } = await strict.createKey();
   const mistyped = `${secret.slice(0, -1)}${secret.endsWith("0") ? "1" : "0"}`;
-  for (const route of routes.filter(isCallers)) {
+  for (const [place, route] of routes.filter(isCallers).entries()) {
+    // From one address alone so many would soon be too many.
+    const from = { "x-forwarded-for": `198.51.100.${place}` };
     for (const headers of [
       { authorization: `Bearer ${mistyped}` },
       { "x-brikk-api-key": mistyped },
       { authorization: "Basic YTpi" },
       { authorization: "Bearer sk-another-service" },
     ]) {
-      const response = await call(route, headers);
+      const response = await call(route, { ...headers, ...from });
       assert.equal(response.status, 401, `${route.method} ${route.path}`);
       assert.equal((await response.text()).includes(mistyped), false);
     }
@@ -153,7 +159,7 @@ test("every call of a provider has its usage event, whatever the route; and only
     const name = `${route.method} ${route.path}`;
     if (route.method === "POST") {
       assert.ok(route.path in BODIES, `${name} is new: give it a body here, so that its ledger row is checked`);
-      assert.equal(response.status, 200, name);
+      assert.ok(response.ok, name);
     }
     assert.equal(rows.length, calls, `${name}: one usage event for each call of a provider`);
     if (calls === 0) continue;

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { ConfigError, loadConfig, type settings } from "../../src/config.ts";
+import { newFernetKey } from "../../src/lib/fernet.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "brikk-config-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -117,9 +118,11 @@ for (const [name, value] of Object.entries(REFUSED)) {
   });
 }
 
+const ENCRYPTION_KEY = newFernetKey();
+
 test("production, and any address that others can reach, ask for keys or for the word that none are meant", () => {
   for (const environment of [
-    { NODE_ENV: "production" },
+    { NODE_ENV: "production", BRIKK_ENCRYPTION_KEY: ENCRYPTION_KEY },
     { HOST: "0.0.0.0" },
     { HOST: "::" },
     { HOST: "192.168.1.4" },
@@ -134,6 +137,26 @@ test("production, and any address that others can reach, ask for keys or for the
   }
   for (const host of ["localhost", "127.0.0.1", "127.8.9.1", "::1"])
     assert.equal(loadConfig({ HOST: host }).requireAuth, false);
+});
+
+test("production asks for an encryption key and says how to make one; what is no key is refused without repeating it", () => {
+  const production = { NODE_ENV: "production", BRIKK_REQUIRE_AUTH: "true" };
+  assert.deepEqual(faultsOf(production), [
+    "BRIKK_ENCRYPTION_KEY is not set, and in production it has to be; make one with: openssl rand -base64 32 | tr '+/' '-_'.",
+  ]);
+  assert.equal(loadConfig({}).encryptionKeys, undefined);
+  for (const text of [ENCRYPTION_KEY, `${ENCRYPTION_KEY}, ${newFernetKey()}`])
+    assert.equal(
+      loadConfig({ ...production, BRIKK_ENCRYPTION_KEY: text }).encryptionKeys?.length,
+      text.split(",").length,
+    );
+  for (const text of ["hunter2", ENCRYPTION_KEY.slice(1), `${ENCRYPTION_KEY},hunter2`, ENCRYPTION_KEY.repeat(2)]) {
+    const faults = faultsOf({ ...production, BRIKK_ENCRYPTION_KEY: text });
+    assert.equal(faults.length, 1);
+    assert.match(faults[0]!, /^BRIKK_ENCRYPTION_KEY holds something other than Fernet keys.*openssl/);
+    assert.doesNotMatch(faults[0]!, /hunter2/);
+    assert.ok(!faults[0]!.includes(ENCRYPTION_KEY.slice(1)));
+  }
 });
 
 test("a budget webhook asks for a secret to sign with; several are taken for rotation, a faulty one among them is refused", () => {

@@ -36,7 +36,7 @@ test("/health/ready is ready with storage, ledger and providers, and names each"
   assert.equal(status, 200);
   assert.equal(body["ready"], true);
   const checks = body["checks"] as Record<string, { ok: boolean }>;
-  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "accepting"]);
+  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "secrets", "accepting"]);
   assert.ok(Object.values(checks).every(({ ok }) => ok));
 });
 
@@ -190,7 +190,18 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
     [
       "DELETE /admin/fire-drill/faults",
       "DELETE /admin/fire-drill/faults/{id}",
+      "DELETE /admin/keys/{id}",
+      "DELETE /admin/provider-credentials/{provider}",
+      "GET /admin/audit",
+      "GET /admin/audit/head",
       "GET /admin/fire-drill",
+      "GET /admin/keys",
+      "GET /admin/keys/{id}",
+      "GET /admin/keys/{id}/usage",
+      "GET /admin/provider-credentials",
+      "GET /admin/usage",
+      "GET /admin/usage/requests",
+      "GET /admin/usage/timeseries",
       "GET /health",
       "GET /health/circuit-breakers",
       "GET /health/live",
@@ -201,13 +212,22 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "GET /usage/me/requests",
       "GET /usage/me/timeseries",
       "GET /v1/models",
+      "PATCH /admin/keys/{id}",
       "POST /admin/circuit-breakers/reset",
       "POST /admin/fire-drill/faults",
+      "POST /admin/keys",
+      "POST /admin/keys/{id}/revoke",
+      "POST /admin/keys/{id}/rotate",
+      "POST /admin/keys/{id}/signing-secret",
+      "POST /admin/provider-credentials/{provider}/test",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",
+      "POST /keys/rotate",
+      "POST /sandbox/keys",
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
       "POST /v1/explain",
+      "PUT /admin/provider-credentials/{provider}",
     ],
   );
   assert.deepEqual(
@@ -225,7 +245,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       ids.add(operation.operationId);
       assert.ok(operation.responses && ("200" in operation.responses || "201" in operation.responses), path);
       const open = operation.security?.length === 0;
-      assert.equal(open, path.startsWith("/health"), path);
+      assert.equal(open, path.startsWith("/health") || path === "/sandbox/keys", path);
       const admin = path.startsWith("/admin");
       assert.deepEqual(operation.security, open ? [] : admin ? [{ adminToken: [] }] : undefined, path);
       if (!open)
@@ -276,7 +296,7 @@ test("/docs works offline: everything the page asks for is served from here, and
       assert.doesNotMatch(text, /https?:\/\/(?!stackoverflow\.com\/a\/)/i);
   }
   const policy = page.headers.get("content-security-policy") ?? "";
-  assert.match(policy, /default-src 'self'/);
+  assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self'/);
   assert.doesNotMatch(
     policy,
     /https?:|swagger\.io|\*|upgrade-insecure-requests/,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { BrikkError } from "../../errors.ts";
-import { type JsonDocument, JsonDocumentError, parseJsonDocument } from "../../lib/json-document.ts";
+import { type JsonDocument, JsonDocumentError, JsonTooComplex, parseJsonDocument } from "../../lib/json-document.ts";
+import { assertSignedBody } from "./signed-body.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -15,10 +16,18 @@ export function registerJsonBody(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
     try {
+      assertSignedBody(request, body as Buffer);
       request.document = parseJsonDocument(body as Buffer);
       done(null, request.document.value);
     } catch (error) {
-      done(error instanceof JsonDocumentError ? new BrikkError("invalid_request", error.message) : (error as Error));
+      done(error instanceof JsonDocumentError ? refusalOf(error) : (error as Error));
     }
   });
 }
+
+const refusalOf = (error: JsonDocumentError): BrikkError =>
+  error instanceof JsonTooComplex
+    ? new BrikkError("request_too_complex", error.message, {
+        details: { scope: "request", rule: error.rule, limit: error.limit },
+      })
+    : new BrikkError("invalid_request", error.message);

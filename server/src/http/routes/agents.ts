@@ -87,6 +87,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/route/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
@@ -126,7 +127,7 @@ export function registerAgentRoutes(
         { request, reply },
         {
           request: completion,
-          chooseRoute: () => router.byWish({ preference, language, policy }, completion),
+          chooseRoute: () => router.byWish({ preference, language, policy }, completion, request.key),
         },
       );
       if (!completed.answer) return reply.hijack();
@@ -151,6 +152,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/:agent/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithAgent",
         summary: "One message, to one provider's agent",
@@ -186,7 +188,7 @@ export function registerAgentRoutes(
       const model = `${agent}/${connected.provider.defaultModel}`;
       const completed = await answerCompletion(
         { request, reply },
-        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected) },
+        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected, request.key) },
       );
       if (!completed.answer) return reply.hijack();
       return shown(request.id, completed.answer, completed.report);
