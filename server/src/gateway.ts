@@ -1,7 +1,7 @@
 import { createVault, type Vault } from "./access/vault.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
-import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
@@ -12,6 +12,7 @@ import { startProbing } from "./completion/probe-providers.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
 import type { Config, PolicyConfig } from "./config.ts";
+import { createPanelRunStore, type PanelRunStore } from "./conversations/panel-run-store.ts";
 import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createProviderRecorder } from "./http/record-providers.ts";
@@ -44,6 +45,9 @@ export interface Gateway {
   readonly vault: Vault;
   readonly audit: AuditTrail;
   readonly authenticate: Authenticate;
+  /** The newest known state of a key. */
+  readonly keyOf: (keyId: string) => ApiKey | undefined;
+  readonly panelRunStore: PanelRunStore;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
   readonly router: ModelRouter;
@@ -163,6 +167,9 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           intervalMs: config.probeIntervalMs,
           onProbed: providerRecorder.onProbed,
         });
+  const panelRunStore = createPanelRunStore({ database, clock });
+  // One server runs per SQLite file, so whoever held a run before is gone.
+  if (database.dialect === "sqlite") await panelRunStore.disown();
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
 
   return {
@@ -182,6 +189,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
       clock,
     }),
+    keyOf: (keyId) => keyRing.get(keyId),
+    panelRunStore,
     rateLimiter,
     providers,
     router: createModelRouter({

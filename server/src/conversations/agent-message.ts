@@ -15,17 +15,34 @@ export function agentRequest(model: string, { message, system, language }: Agent
   const instructions = [system, language === undefined ? undefined : `Answer in ${languageName(language)}.`]
     .filter((text) => text !== undefined)
     .join("\n\n");
-  const messages = [
-    ...(instructions === "" ? [] : [{ role: "system", content: instructions }]),
+  const messages: ChatMessage[] = [
+    ...(instructions === "" ? [] : [{ role: "system" as const, content: instructions }]),
     { role: "user", content: message },
   ];
-  return readCompletionRequest("chat", parseJsonDocument(Buffer.from(JSON.stringify({ model, messages }))));
+  return chatRequest({ model, messages });
 }
 
-/** The text of an answer; a vendor that thinks aloud sends parts, of which the spoken ones count. */
+export interface ChatMessage {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
+
+/** A chat of the gateway's own making in the inner form; with a limit of its answer, as a stream where that is wanted. */
+export const chatRequest = (body: {
+  readonly model: string;
+  readonly messages: readonly ChatMessage[];
+  readonly max_tokens?: number;
+  readonly stream?: true;
+}): CompletionRequest => readCompletionRequest("chat", parseJsonDocument(Buffer.from(JSON.stringify(body))));
+
+/** The text of an answer. */
 export function answerText(value: Readonly<Record<string, unknown>>): string {
   const [choice] = value["choices"] as { message?: { content?: unknown } }[];
-  const content = choice?.message?.content;
+  return spokenText(choice?.message?.content);
+}
+
+/** A vendor that thinks aloud sends parts, of which the spoken ones count. */
+export function spokenText(content: unknown): string {
   if (typeof content === "string") return content;
   if (!Array.isArray(content)) return "";
   return (content as { type?: unknown; text?: unknown }[])

@@ -199,6 +199,23 @@ export interface LedgerMarksTable {
   value: Integer;
 }
 
+/** A run of the panel, kept for its key. */
+export interface PanelRunsTable {
+  run_id: string;
+  key_id: string;
+  created_at_ms: Integer;
+  /** Null: it is under way, or its instance died. */
+  finished_at_ms: NullableInteger;
+  /** The last sign of life of the instance that holds it. */
+  heartbeat_at_ms: Integer;
+  /** When another instance last passed it on to a reader. */
+  read_at_ms: Integer;
+  /** 0 or 1; set by whichever instance was asked to stop it. */
+  stop_wanted: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** JSON: what was said, and what it came to. */
+  document: string;
+}
+
 export interface Schema {
   api_keys: ApiKeysTable;
   api_key_secrets: ApiKeySecretsTable;
@@ -210,4 +227,5 @@ export interface Schema {
   budget_alerts: BudgetAlertsTable;
   ledger_marks: LedgerMarksTable;
   idempotent_answers: IdempotentAnswersTable;
+  panel_runs: PanelRunsTable;
 }

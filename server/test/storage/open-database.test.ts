@@ -29,6 +29,7 @@ const TABLES = Object.keys({
   budget_windows: true,
   idempotent_answers: true,
   leases: true,
+  panel_runs: true,
   lease_owners: true,
   ledger_marks: true,
   usage_events: true,
