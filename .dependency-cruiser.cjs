@@ -74,6 +74,21 @@ module.exports = {
       to: { path: "^simulator/" },
     },
     {
+      name: "sdks-stand-alone",
+      comment: "They are copied into other people's programs.",
+      severity: "error",
+      from: { path: "^sdks/" },
+      to: { pathNot: "^sdks/" },
+    },
+    {
+      name: "source-knows-no-sdks",
+      comment:
+        "A gateway that reads what its own helper writes would agree with its mistakes; tests use them as callers do.",
+      severity: "error",
+      from: { path: "^(server|simulator)/src/" },
+      to: { path: "^sdks/" },
+    },
+    {
       name: "source-knows-no-tests",
       severity: "error",
       from: { path: "^(server|simulator)/src/" },

@@ -29,6 +29,7 @@ export const importDirection: Check = {
       "server/test",
       "simulator/src",
       "simulator/test",
+      "sdks",
     ]);
     let cruise: Cruise;
     try {

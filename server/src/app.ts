@@ -12,14 +12,19 @@ import type { App } from "./http/app-type.ts";
 import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
+import { registerAudit } from "./http/hooks/audit.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
+import { registerAdminAuditRoutes } from "./http/routes/admin-audit.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
+import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
+import { registerAdminUsageRoutes } from "./http/routes/admin-usage.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerBridgeRoute } from "./http/routes/bridge.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
@@ -29,6 +34,8 @@ import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
 import { registerPanelRoutes } from "./http/routes/panel.ts";
 import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
+import { registerRotateKeyRoute } from "./http/routes/rotate-key.ts";
+import { registerSandboxKeyRoutes } from "./http/routes/sandbox-keys.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
 import { newRequestId } from "./lib/ids.ts";
 
@@ -47,15 +54,18 @@ export async function buildApp(gateway: Gateway): Promise<App> {
 
   registerErrorHandler(app, logger, metrics);
   registerRequestIdentity(app);
+  if (config.auditLogging) registerAudit(app, gateway.audit);
   registerKnownRoute(app);
   registerAdminAccess(app, { token: config.adminToken, clock, logger });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
+    verifySignature: gateway.verifySignature,
     rateLimiter: gateway.rateLimiter,
     inFlight,
     metrics,
   });
   registerJsonBody(app);
+  registerSignedBody(app);
   await registerApiDocument(app, version);
 
   const completion: CompletionServices = {
@@ -108,7 +118,21 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ledger,
     keepAliveMs,
   });
-  registerAccountRoutes(app, { ledger, database, clock, rateLimitPerMin: config.rateLimitPerMin });
+  registerAccountRoutes(app, {
+    ledger,
+    database,
+    keyStore: gateway.keyStore,
+    clock,
+    rateLimitPerMin: config.rateLimitPerMin,
+  });
+  registerRotateKeyRoute(app, { keyStore: gateway.keyStore });
+  if (config.selfService)
+    registerSandboxKeyRoutes(app, {
+      keyStore: gateway.keyStore,
+      clock,
+      selfService: config.selfService,
+      requestsPerMin: config.anonymousRateLimitPerMin,
+    });
   registerUsageRoutes(app, { database, clock });
   registerHealthRoutes(app, {
     version,
@@ -122,8 +146,11 @@ export async function buildApp(gateway: Gateway): Promise<App> {
   registerProviderHealthRoutes(app, { providers, health: gateway.health, clock });
   registerMetricsRoute(app, metrics, () => gaugeProviders(metrics, gateway.health, providers.known));
   if (config.adminToken !== undefined) {
-    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, logger });
-    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, logger });
+    registerAdminKeyRoutes(app, { keyStore: gateway.keyStore, ledger, database, clock, defaults: config });
+    registerAdminUsageRoutes(app, { database, clock });
+    registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, audit: gateway.audit });
+    registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, audit: gateway.audit });
+    registerAdminAuditRoutes(app, { database });
   }
   await registerDocs(app);
   return app;

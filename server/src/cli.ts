@@ -1,16 +1,27 @@
 import { Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
+import { createActRecorder } from "./audit/act-recorder.ts";
+import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
+import { createChainWriter } from "./audit/chain-writer.ts";
+import { createHeadSeals } from "./audit/head-seals.ts";
+import { auditListHelp, parseAuditList } from "./cli/audit-list.ts";
+import { auditVerifyHelp, parseAuditVerify } from "./cli/audit-verify.ts";
 import type { Command, Printout } from "./cli/command.ts";
 import { keysCreateHelp, parseKeysCreate } from "./cli/keys-create.ts";
 import { keysListHelp, parseKeysList } from "./cli/keys-list.ts";
+import { keysNewSigningSecretHelp, parseKeysNewSigningSecret } from "./cli/keys-new-signing-secret.ts";
 import { keysRevokeHelp, parseKeysRevoke } from "./cli/keys-revoke.ts";
+import { keysRotateHelp, parseKeysRotate } from "./cli/keys-rotate.ts";
+import { keysShowHelp, parseKeysShow } from "./cli/keys-show.ts";
 import { keysUpdateHelp, parseKeysUpdate } from "./cli/keys-update.ts";
 import { ledgerExportHelp, parseLedgerExport } from "./cli/ledger-export.ts";
 import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
+import { parseUsageSummary, usageSummaryHelp } from "./cli/usage-summary.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
-import { ConfigError, loadConfigFromProcess } from "./config.ts";
+import { type Config, ConfigError, loadConfigFromProcess } from "./config.ts";
 import { systemClock } from "./lib/clock.ts";
-import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
+import { type Database, StorageOpenError, StorageUnavailable } from "./storage/database.ts";
+import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import { openDatabase } from "./storage/open-database.ts";
 
 export interface CliIo {
@@ -22,31 +33,56 @@ const help = `Brikk's command line.
 
   npm run -s brikk -- keys create --name NAME    make a key
   npm run -s brikk -- keys list                  show all keys
-  npm run -s brikk -- keys update KEY_ID         change its caps and limits
+  npm run -s brikk -- keys show KEY_ID           show one key
+  npm run -s brikk -- keys update KEY_ID         change its caps, limits and rules
+  npm run -s brikk -- keys rotate KEY_ID         give it a new secret
+  npm run -s brikk -- keys new-signing-secret KEY_ID
   npm run -s brikk -- keys revoke KEY_ID         end a key for good
+  npm run -s brikk -- usage summary              show what all keys used
   npm run -s brikk -- ledger verify              prove that the sums are right
   npm run -s brikk -- ledger export              write usage events out
+  npm run -s brikk -- audit list                 who did what
+  npm run -s brikk -- audit verify               prove that nobody changed that
 
 It reads the same settings as the server (DATABASE_URL and the others in
 .env.example) and works while the server runs. Add --help to a command to
 read about it.
 `;
 
-const keysHelp = `Makes, lists, changes and revokes the keys that callers present.
+const keysHelp = `Makes, lists, changes and revokes the keys that callers present, and renews their secrets.
 
   npm run -s brikk -- keys create --name NAME [options]
   npm run -s brikk -- keys list [--json]
+  npm run -s brikk -- keys show KEY_ID [--json]
   npm run -s brikk -- keys update KEY_ID [options]
+  npm run -s brikk -- keys rotate KEY_ID [--grace-hours N] [--json]
+  npm run -s brikk -- keys new-signing-secret KEY_ID [--json]
   npm run -s brikk -- keys revoke KEY_ID [--json]
 
 It works while the server runs; changes take effect there within a second.
 Add --help to a command to read about it.
 `;
 
+const usageHelp = `Shows what was used, by whom and for what.
+
+  npm run -s brikk -- usage summary [--by key|provider|model|day] [--from TIME] [--to TIME] [--json]
+
+It works while the server runs. Add --help to the command to read about it.
+`;
+
 const ledgerHelp = `Reads the ledger: what every request cost, and what every budget has spent.
 
   npm run -s brikk -- ledger verify [--json]
   npm run -s brikk -- ledger export --from TIME --to TIME --format csv|jsonl [--key KEY_ID]
+
+It works while the server runs, changes nothing and holds nothing up.
+Add --help to a command to read about it.
+`;
+
+const auditHelp = `Reads the audit trail: every request of a known caller and every act of an administrator.
+
+  npm run -s brikk -- audit list [options]
+  npm run -s brikk -- audit verify [--expect-head SEQUENCE:HASH] [--json]
 
 It works while the server runs, changes nothing and holds nothing up.
 Add --help to a command to read about it.
@@ -68,10 +104,17 @@ const topics: ReadonlyMap<string, Topic> = new Map([
       commands: new Map([
         ["create", { help: keysCreateHelp, parse: parseKeysCreate }],
         ["list", { help: keysListHelp, parse: parseKeysList }],
+        ["show", { help: keysShowHelp, parse: parseKeysShow }],
         ["update", { help: keysUpdateHelp, parse: parseKeysUpdate }],
+        ["rotate", { help: keysRotateHelp, parse: parseKeysRotate }],
+        ["new-signing-secret", { help: keysNewSigningSecretHelp, parse: parseKeysNewSigningSecret }],
         ["revoke", { help: keysRevokeHelp, parse: parseKeysRevoke }],
       ]),
     },
+  ],
+  [
+    "usage",
+    { help: usageHelp, commands: new Map([["summary", { help: usageSummaryHelp, parse: parseUsageSummary }]]) },
   ],
   [
     "ledger",
@@ -80,6 +123,16 @@ const topics: ReadonlyMap<string, Topic> = new Map([
       commands: new Map([
         ["verify", { help: ledgerVerifyHelp, parse: parseLedgerVerify }],
         ["export", { help: ledgerExportHelp, parse: parseLedgerExport }],
+      ]),
+    },
+  ],
+  [
+    "audit",
+    {
+      help: auditHelp,
+      commands: new Map([
+        ["list", { help: auditListHelp, parse: parseAuditList }],
+        ["verify", { help: auditVerifyHelp, parse: parseAuditVerify }],
       ]),
     },
   ],
@@ -118,7 +171,7 @@ function choose(argv: readonly string[]): Choice {
   if (wantsHelp) return { kind: "help", text: known?.help ?? topic.help };
   if (known !== undefined) return { kind: "command", run: known.parse(args) };
   const names = [...topic.commands.keys()].map((each) => `${name} ${each}`);
-  const say = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+  const say = names.length === 1 ? names[0] : `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
   if (command === undefined) throw new UsageError(`What about ${name}? Say ${say}; add --help to read more.`);
   throw new UsageError(`There is no command "${name} ${command}". Say ${say}.`);
 }
@@ -127,13 +180,26 @@ async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
   const config = loadConfigFromProcess();
   const database = await openDatabase({ url: config.databaseUrl });
   try {
-    const printout = await run({ database, config, clock: systemClock });
+    const printout = await run({
+      database,
+      config,
+      clock: systemClock,
+      audit: auditOf(config, database),
+      tell: (line) => void io.stderr.write(`${line}\n`),
+    });
     if (printout.note !== undefined) io.stderr.write(`${printout.note}\n`);
     await print(printout.text, io.stdout);
     return printout.exitCode ?? 0;
   } finally {
     await database.close();
   }
+}
+
+/** The encryption key is made, where there is none, by a command that changes something and by no other. */
+function auditOf(config: Config, database: Database): AuditTrail {
+  if (!config.auditLogging) return NO_AUDIT_TRAIL;
+  const seals = createHeadSeals(() => openEncryptionKeys(config.encryptionKeys, config.databaseUrl));
+  return createActRecorder(createChainWriter({ database, clock: systemClock, seals }), systemClock);
 }
 
 /** As fast as it is read. A reader who has seen enough, such as `head`, ends it without a complaint. */

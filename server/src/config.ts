@@ -186,7 +186,7 @@ export const settings = [
   {
     name: "REDIS_URL",
     fallback: undefined,
-    meaning: "Redis or Valkey, redis:// or rediss://: rate limits shared by all instances",
+    meaning: "Redis or Valkey, redis:// or rediss://: rate limits, and what was signed before, shared by all instances",
   },
   {
     name: "REDIS_TIMEOUT_MS",

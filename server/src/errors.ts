@@ -129,6 +129,12 @@ export const errorTable = {
     retryable: false,
     meaning: "The Idempotency-Key was sent before, with another request.",
   },
+  secret_replaced: {
+    status: 409,
+    type: CALLER,
+    retryable: false,
+    meaning: "A rotation has replaced this secret of the key already; only the newest can rotate it.",
+  },
   idempotency_in_progress: {
     status: 409,
     type: CALLER,

@@ -1,11 +1,15 @@
 import { createVault, type Vault } from "./access/vault.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
+import { openAuditTrail } from "./audit/open-audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
+import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
+import { createSigningSecrets } from "./access/signing-secrets.ts";
+import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
@@ -48,6 +52,7 @@ export interface Gateway {
   /** The newest known state of a key. */
   readonly keyOf: (keyId: string) => ApiKey | undefined;
   readonly panelRunStore: PanelRunStore;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
   readonly router: ModelRouter;
@@ -86,8 +91,22 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const clock = options.clock ?? systemClock;
   const metrics = createMetrics();
 
-  const vault = createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock });
-  const audit = NO_AUDIT_TRAIL;
+  const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const vault = createVault({ keys: encryptionKeys, clock });
+  const auditTrail = config.auditLogging
+    ? await openAuditTrail({
+        database,
+        clock,
+        encryptionKeys,
+        version,
+        retentionDays: config.auditRetentionDays,
+        logger,
+        metrics,
+      })
+    : undefined;
+  if (auditTrail === undefined)
+    logger.warn("nothing is put on record: ENABLE_AUDIT_LOGGING is false, so there is no audit trail");
+  const audit = auditTrail ?? NO_AUDIT_TRAIL;
   const keyRing = createKeyRing({
     database,
     clock,
@@ -97,8 +116,10 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const keyStore = createKeyStore({
     database,
     clock,
+    vault,
+    audit,
     // Whoever changed a key here finds it changed at once; what fails is tried again by the ring's own polls.
-    onChange: () => void keyRing.refresh().catch(() => undefined),
+    onChange: () => keyRing.refresh().catch(() => undefined),
   });
   await keyStore.ensureAnonymousKey();
   await keyRing.start();
@@ -171,6 +192,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   // One server runs per SQLite file, so whoever held a run before is gone.
   if (database.dialect === "sqlite") await panelRunStore.disown();
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
+  const nonces = await openNonceMemory(config, clock, logger);
 
   return {
     config,
@@ -191,6 +213,12 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     }),
     keyOf: (keyId) => keyRing.get(keyId),
     panelRunStore,
+    verifySignature: createSignatureVerifier({
+      signingSecretOf: (keyId) => keyRing.sealedSigningSecret(keyId),
+      openSigningSecret: createSigningSecrets({ vault }),
+      nonces,
+      clock,
+    }),
     rateLimiter,
     providers,
     router: createModelRouter({
@@ -229,7 +257,9 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       keyRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
-      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close()]);
+      // Last of what writes, and bounded: a database that is away holds up no stop.
+      await auditTrail?.close();
+      await Promise.all([providers.close(), tokenCounter.close(), rateLimiter.close(), nonces.close()]);
     },
   };
 }
@@ -255,6 +285,22 @@ async function openRateLimiter(config: Config, clock: Clock, logger: Logger, met
       metrics.rateLimitsDegraded.set(0);
       logger.info("Redis answers again; rate limits are shared");
     },
+  });
+}
+
+async function openNonceMemory(config: Config, clock: Clock, logger: Logger): Promise<NonceMemory> {
+  if (config.redisUrl === undefined) return createNonceMemory({ clock });
+  const { openSharedNonceMemory } = await import("./access/shared-nonce-memory.ts");
+  return openSharedNonceMemory({
+    url: config.redisUrl,
+    timeoutMs: config.redisTimeoutMs,
+    clock,
+    onDown: (error) =>
+      logger.error(
+        { error },
+        "Redis does not answer; signed requests get 503, since who was let in cannot be remembered",
+      ),
+    onUp: () => logger.info("Redis answers again; signed requests are served"),
   });
 }
 

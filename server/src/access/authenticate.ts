@@ -2,6 +2,10 @@ import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
 import { type ApiKey, keyStatusAt } from "./api-key.ts";
 import type { FoundKey, KeyRing } from "./key-ring.ts";
+import { HOW_TO_GET, keyExpired, keyRevoked, secretEnded } from "./key-refusals.ts";
+import { createLimitCounts } from "./limit-counts.ts";
+import type { RateLimits } from "./rate-limits.ts";
+import { REPEATABLE_FOR_MS } from "./rotate-key.ts";
 import { hashSecret, looksLikeSecret, parseSecret, type Secret, secretPrefix } from "./secret.ts";
 
 /** The two headers that may carry a secret, as node:http gives them. */
@@ -14,8 +18,19 @@ export interface CredentialHeaders {
  * Who is calling. Synchronous when memory can answer, so that the common case costs no promise. Throws or rejects with the
  * coded errors missing_api_key, invalid_api_key, key_expired, key_revoked and storage_unavailable; no message ever holds more
  * of a secret than its first 12 characters.
+ *
+ * What a state of a key or secret is answered with is in docs/keys.md, and its table is checked against this.
  */
-export type Authenticate = (headers: CredentialHeaders) => ApiKey | Promise<ApiKey>;
+export type Authenticate = (headers: CredentialHeaders, use?: SecretUse) => ApiKey | Promise<ApiKey>;
+
+/**
+ * `repeat-of-rotation` lets in a secret that a rotation ended a short while ago as well. Whoever asks for it does nothing for its
+ * holder but give that rotation's answer again, to who knows its Idempotency-Key (see rotate-key.ts).
+ */
+export type SecretUse = "call" | "repeat-of-rotation";
+
+/** Else whoever has a key's ended secret could use up what the key may ask for in a minute, or look for the Idempotency-Key. */
+const REPEATS_PER_MIN = 10;
 
 type Credential =
   | { readonly kind: "none" }
@@ -25,8 +40,6 @@ type Credential =
   | { readonly kind: "secret"; readonly secret: Secret };
 
 const HOW_TO_SEND = "Send your key as `X-Brikk-API-Key: brikk_...` or `Authorization: Bearer brikk_...`.";
-const HOW_TO_GET =
-  "Ask whoever runs this gateway for a new one (`npm run -s brikk -- keys create --name NAME` makes one).";
 
 export function createAuthenticator(options: {
   readonly keyRing: KeyRing;
@@ -36,6 +49,7 @@ export function createAuthenticator(options: {
   readonly clock: Clock;
 }): Authenticate {
   const { keyRing, requireAuth, anonymousKey, clock } = options;
+  const repeats = createLimitCounts({ clock });
 
   function admitAnonymous(refusal: () => BrikkError): ApiKey {
     if (requireAuth) throw refusal();
@@ -46,12 +60,16 @@ export function createAuthenticator(options: {
     return key;
   }
 
-  function admit(found: FoundKey | undefined, secret: Secret): ApiKey {
-    const shown = `${secretPrefix(secret)}...`;
+  /** Whether an ended secret may still ask for its rotation's answer; counts that it does. */
+  const mayRepeat = (keyId: string, endedAtMs: number, nowMs: number): boolean =>
+    nowMs < endedAtMs + REPEATABLE_FOR_MS && repeats.admit(repeatLimits(keyId)).allowed;
+
+  function admit(found: FoundKey | undefined, secret: Secret, use: SecretUse): ApiKey {
+    const prefix = secretPrefix(secret);
     if (found === undefined) {
       throw new BrikkError(
         "invalid_api_key",
-        `The API key ${shown} is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
+        `The API key ${prefix}... is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
       );
     }
     const { key, secretNotAfterMs } = found;
@@ -59,29 +77,20 @@ export function createAuthenticator(options: {
     const status = keyStatusAt(key, nowMs);
     switch (status) {
       case "revoked":
-        throw new BrikkError(
-          "key_revoked",
-          `The API key ${shown} (${key.id}) was revoked and is no longer accepted. ${HOW_TO_GET}`,
-        );
+        throw keyRevoked({ prefix, keyId: key.id });
       case "expired":
-        throw new BrikkError(
-          "key_expired",
-          `The API key ${shown} (${key.id}) expired on ${isoTime(key.expiresAtMs)}. ${HOW_TO_GET}`,
-        );
+        throw keyExpired({ prefix, keyId: key.id }, key.expiresAtMs);
       case "active":
-        if (secretNotAfterMs !== undefined && secretNotAfterMs <= nowMs) {
-          throw new BrikkError(
-            "key_expired",
-            `The API key ${shown} (${key.id}) was replaced by a newer secret and ended on ${isoTime(secretNotAfterMs)}. Use the new secret.`,
-          );
-        }
+        if (secretNotAfterMs === undefined || secretNotAfterMs > nowMs) return key;
+        if (use !== "repeat-of-rotation" || !mayRepeat(key.id, secretNotAfterMs, nowMs))
+          throw secretEnded({ prefix, keyId: key.id }, secretNotAfterMs);
         return key;
       default:
         return status satisfies never;
     }
   }
 
-  return (headers) => {
+  return (headers, use = "call") => {
     const credential = credentialOf(headers);
     switch (credential.kind) {
       case "none":
@@ -101,13 +110,27 @@ export function createAuthenticator(options: {
       case "secret": {
         const { secret } = credential;
         const found = keyRing.find(hashSecret(secret));
-        return found instanceof Promise ? found.then((late) => admit(late, secret)) : admit(found, secret);
+        return found instanceof Promise ? found.then((late) => admit(late, secret, use)) : admit(found, secret, use);
       }
       default:
         return credential satisfies never;
     }
   };
 }
+
+/** The secret that a request came with, if it is well formed. */
+export function presentedSecret(headers: CredentialHeaders): Secret | undefined {
+  const credential = credentialOf(headers);
+  return credential.kind === "secret" ? credential.secret : undefined;
+}
+
+const repeatLimits = (keyId: string): RateLimits => ({
+  keyId,
+  requestsPerMin: REPEATS_PER_MIN,
+  tokensPerMin: undefined,
+  concurrentRequests: undefined,
+  address: undefined,
+});
 
 /** The header of our own wins over Authorization, which SDKs fill in whether they are asked to or not. */
 function credentialOf(headers: CredentialHeaders): Credential {
@@ -151,5 +174,3 @@ function ownCredential(text: string): Credential {
 }
 
 const looksLikeKeyId = (text: string): boolean => /^bk_[0-9A-Za-z]{12}$/.test(text);
-
-const isoTime = (ms: number | undefined): string => (ms === undefined ? "an unknown day" : new Date(ms).toISOString());

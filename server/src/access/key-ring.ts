@@ -15,6 +15,12 @@ import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
  * 3. A hash that is still unknown is remembered as such for a second, at most MAX_UNKNOWN of them. Memory of a key comes first,
  *    so a secret that appears in between is not held back by this.
  *
+ * A look-up by SHA-256 takes the place of a comparison in constant time. How long the look-up takes can tell of the digest that was
+ * asked for at most, and whoever guesses secrets cannot steer digests: one that agrees with a stored one in its first bytes says
+ * nothing of the secret behind that. So there is nothing to be learnt that `timingSafeEqual` on the whole digests, which are equal
+ * once the look-up has found one, could still hide. Where a secret is compared with a single expected one, as the admin token is,
+ * it is used (http/hooks/admin.ts).
+ *
  * While the database does not answer, known keys keep working and unknown ones get `storage_unavailable`, never a 401.
  */
 const POLL_INTERVAL_MS = 500;
@@ -39,6 +45,8 @@ export interface KeyRing {
   find(secretHash: string): FoundKey | undefined | Promise<FoundKey | undefined>;
   /** The newest known state of a key. */
   get(keyId: string): ApiKey | undefined;
+  /** As it is stored, sealed; undefined when the key has none. */
+  sealedSigningSecret(keyId: string): string | undefined;
 }
 
 const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.week_soft_cap_nano_usd, k.week_hard_cap_nano_usd,
@@ -182,5 +190,6 @@ export function createKeyRing(options: {
       return ask(secretHash);
     },
     get: (keyId) => keys.get(keyId)?.key,
+    sealedSigningSecret: (keyId) => keys.get(keyId)?.signingSecret,
   };
 }

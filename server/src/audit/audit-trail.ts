@@ -20,8 +20,9 @@ export interface AuditedRequest {
   /** The route's template, never the path. */
   readonly route: string;
   readonly method: string;
-  readonly status: number;
-  /** Of a refusal: its code. */
+  /** As it was sent; undefined when the caller left before an answer began. */
+  readonly status: number | undefined;
+  /** Of what was not served: the error's code. */
   readonly code?: string;
 }
 

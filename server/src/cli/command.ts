@@ -1,3 +1,4 @@
+import type { AuditTrail } from "../audit/audit-trail.ts";
 import type { Config } from "../config.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Database } from "../storage/database.ts";
@@ -7,6 +8,10 @@ export type Command = (parts: {
   readonly database: Database;
   readonly config: Config;
   readonly clock: Clock;
+  /** Puts on record what a command changes. */
+  readonly audit: AuditTrail;
+  /** Writes a line to standard error at once, for who waits. */
+  readonly tell: (line: string) => void;
 }) => Promise<Printout>;
 
 export interface Printout {

@@ -1,9 +1,14 @@
-import { DAY_MS } from "../lib/clock.ts";
-import { type CapsChoice, chooseCaps, type KeyCaps } from "../access/caps.ts";
+import {
+  changedKey,
+  faultIn,
+  KEY_BOUNDS,
+  type KeyChanges,
+  type KeyFault,
+  type KeyField,
+} from "../access/key-changes.ts";
 import type { RescueMode } from "../access/api-key.ts";
 import type { NewKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
-import type { NanoUsd } from "../lib/money.ts";
 import { countOption, printable, usdOption } from "./arguments.ts";
 import { UsageError } from "./usage-error.ts";
 
@@ -20,6 +25,12 @@ export const keyOptions = {
   "tokens-per-min": { type: "string" },
   "max-concurrent": { type: "string" },
   rescue: { type: "string" },
+  models: { type: "string" },
+  providers: { type: "string" },
+  "allowed-ips": { type: "string" },
+  "signing-required": { type: "boolean" },
+  "no-signing-required": { type: "boolean" },
+  metadata: { type: "string", multiple: true },
   "expires-in-days": { type: "string" },
 } as const;
 
@@ -34,6 +45,11 @@ export const keyOptionsHelp = `  --soft-cap-usd USD        warn from this much s
   --max-concurrent N        requests at the same time
   --rescue MODE             continue or restart: another model takes up streams that
                             break midway (docs/resilience.md)
+  --models A,B              the only models it may use
+  --providers A,B           the only providers it may use
+  --allowed-ips A,B         the only addresses and CIDR ranges it may be used from
+  --signing-required        refuse requests without a signature
+  --metadata NAME=VALUE     what you want to remember about it; may be repeated
   --expires-in-days N       days from now until it ends
 `;
 
@@ -44,43 +60,77 @@ With a hard cap of its own for the week or the month, and none for the day, the
 default caps of the day do not apply: the one you gave is the only hard cap.
 `;
 
-/** Absent: stays as it is. Null: back to the default, or none. */
-export interface KeyChanges {
-  readonly name: string | undefined;
-  readonly day: CapChanges;
-  readonly week: CapChanges;
-  readonly month: CapChanges;
-  readonly rateLimitPerMin: number | null | undefined;
-  readonly tokensPerMin: number | null | undefined;
-  readonly maxConcurrentRequests: number | null | undefined;
-  readonly rescue: RescueMode | null | undefined;
-  readonly expiresInDays: number | null | undefined;
-}
+type TextOption = Exclude<keyof typeof keyOptions, "metadata" | "signing-required" | "no-signing-required">;
 
-interface CapChanges {
-  readonly softCap: NanoUsd | null | undefined;
-  readonly hardCap: NanoUsd | null | undefined;
+interface Values extends Readonly<Partial<Record<TextOption, string>>> {
+  readonly metadata?: readonly string[];
+  readonly "signing-required"?: boolean;
+  readonly "no-signing-required"?: boolean;
 }
-
-type Values = Readonly<Partial<Record<keyof typeof keyOptions, string>>>;
 
 /** Throws UsageError. */
 export function readKeyChanges(values: Values): KeyChanges {
-  const usd = (name: keyof typeof keyOptions, word: string) => usdOption(name, values[name], word);
-  const count = (name: keyof typeof keyOptions, most: number, word: string) =>
-    countOption(name, values[name], most, word);
-  return {
-    name: nameOption(values.name),
+  const usd = (name: TextOption, word: string) => usdOption(name, values[name], word);
+  const count = (name: TextOption, most: number, word: string) => countOption(name, values[name], most, word);
+  const days = count("expires-in-days", KEY_BOUNDS.days, "never");
+  const changes: KeyChanges = {
+    name: values.name,
     day: { softCap: usd("soft-cap-usd", "default"), hardCap: usd("hard-cap-usd", "default") },
     week: { softCap: usd("week-soft-cap-usd", "none"), hardCap: usd("week-hard-cap-usd", "none") },
     month: { softCap: usd("month-soft-cap-usd", "none"), hardCap: usd("month-hard-cap-usd", "none") },
-    rateLimitPerMin: count("rate-limit-per-min", 1_000_000, "default"),
-    tokensPerMin: count("tokens-per-min", 999_999_999, "none"),
-    maxConcurrentRequests: count("max-concurrent", 1_000_000, "none"),
+    rateLimitPerMin: count("rate-limit-per-min", KEY_BOUNDS.rateLimitPerMin, "default"),
+    tokensPerMin: count("tokens-per-min", KEY_BOUNDS.tokensPerMin, "none"),
+    maxConcurrentRequests: count("max-concurrent", KEY_BOUNDS.maxConcurrentRequests, "none"),
     rescue: rescueOption(values.rescue),
-    expiresInDays: count("expires-in-days", 36_500, "never"),
+    allowedModels: listOption(values.models, "all"),
+    allowedProviders: listOption(values.providers, "all"),
+    allowedIps: listOption(values["allowed-ips"], "all"),
+    signingRequired: signingOption(values),
+    metadata: metadataOption(values.metadata),
+    expires: days === undefined || days === null ? days : { inDays: days },
   };
+  const fault = faultIn(changes);
+  if (fault !== undefined) throw misuse(fault);
+  return changes;
 }
+
+/** What was chosen for a key after the changes. Throws UsageError when they contradict each other or what is there. */
+export function revisedKey(before: NewKey, changes: KeyChanges, config: Config, nowMs: number): NewKey {
+  const choice = changedKey(before, changes, config, nowMs);
+  if (choice.kind === "fitting") return choice.wanted;
+  const { field, fault } = choice;
+  if (!field.endsWith("_soft_cap_usd") && field !== "soft_cap_usd") throw misuse(choice);
+  const soft = OPTIONS[field];
+  throw new UsageError(`Nothing was changed: ${fault}. Lower --${soft} or raise --${soft.replace("soft", "hard")}.`);
+}
+
+/** A fault under the name that the option has here. */
+export const misuse = ({ field, fault }: KeyFault): UsageError =>
+  new UsageError(
+    field === "name" && /empty/.test(fault)
+      ? "A key needs a name: add --name NAME."
+      : `--${OPTIONS[field]} ${printable(fault)}.`,
+  );
+
+const OPTIONS: Readonly<Record<KeyField, keyof typeof keyOptions>> = {
+  name: "name",
+  soft_cap_usd: "soft-cap-usd",
+  hard_cap_usd: "hard-cap-usd",
+  week_soft_cap_usd: "week-soft-cap-usd",
+  week_hard_cap_usd: "week-hard-cap-usd",
+  month_soft_cap_usd: "month-soft-cap-usd",
+  month_hard_cap_usd: "month-hard-cap-usd",
+  rate_limit_per_min: "rate-limit-per-min",
+  tokens_per_min: "tokens-per-min",
+  max_concurrent_requests: "max-concurrent",
+  rescue: "rescue",
+  models: "models",
+  providers: "providers",
+  allowed_ips: "allowed-ips",
+  signing_required: "signing-required",
+  metadata: "metadata",
+  expires_at: "expires-in-days",
+};
 
 function rescueOption(text: string | undefined): RescueMode | null | undefined {
   if (text === undefined || text === "continue" || text === "restart") return text;
@@ -88,57 +138,32 @@ function rescueOption(text: string | undefined): RescueMode | null | undefined {
   throw new UsageError(`--rescue is "${printable(text)}"; give continue, restart or none.`);
 }
 
-function nameOption(text: string | undefined): string | undefined {
-  const name = text?.trim();
-  if (name === "") throw new UsageError("A key needs a name: add --name NAME.");
-  if (name !== undefined && (name.length > 100 || /\p{Cc}/u.test(name)))
-    throw new UsageError("The name may have at most 100 characters and no control characters.");
-  return name;
+/** Separated by commas; the word takes the limit away. */
+function listOption(text: string | undefined, word: string): readonly string[] | null | undefined {
+  if (text === undefined) return undefined;
+  if (text.trim() === word) return null;
+  return text
+    .split(",")
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== "");
 }
 
-/** What was chosen for a key after the changes. Throws UsageError when its caps then contradict each other. */
-export function changedKey(before: NewKey, changes: KeyChanges, config: Config, nowMs: number): NewKey {
-  const caps = fittingCaps(
-    {
-      ...capsAfter(before, changes.day),
-      ...window("week", capsAfter(before.week ?? {}, changes.week)),
-      ...window("month", capsAfter(before.month ?? {}, changes.month)),
-    },
-    config,
-  );
-  const rateLimitPerMin = after(before.rateLimitPerMin, changes.rateLimitPerMin);
-  const tokensPerMin = after(before.tokensPerMin, changes.tokensPerMin);
-  const maxConcurrentRequests = after(before.maxConcurrentRequests, changes.maxConcurrentRequests);
-  const rescue = after(before.rescue, changes.rescue);
-  const expiresAtMs = after(before.expiresAtMs, changes.expiresInDays && nowMs + changes.expiresInDays * DAY_MS);
-  return {
-    name: changes.name ?? before.name,
-    ...caps,
-    ...(rateLimitPerMin !== undefined && { rateLimitPerMin }),
-    ...(tokensPerMin !== undefined && { tokensPerMin }),
-    ...(maxConcurrentRequests !== undefined && { maxConcurrentRequests }),
-    ...(rescue !== undefined && { rescue }),
-    ...(expiresAtMs !== undefined && { expiresAtMs }),
-  };
+function signingOption(values: Values): boolean | undefined {
+  const [on, off] = [values["signing-required"] === true, values["no-signing-required"] === true];
+  if (on && off) throw new UsageError("Give either --signing-required or --no-signing-required.");
+  return on ? true : off ? false : undefined;
 }
 
-const after = <T>(before: T | undefined, change: T | null | undefined): T | undefined =>
-  change === undefined ? before : (change ?? undefined);
-
-function capsAfter(before: KeyCaps, changes: CapChanges): KeyCaps {
-  const softCap = after(before.softCap, changes.softCap);
-  const hardCap = after(before.hardCap, changes.hardCap);
-  return { ...(softCap !== undefined && { softCap }), ...(hardCap !== undefined && { hardCap }) };
-}
-
-const window = (name: "week" | "month", caps: KeyCaps): KeyCaps =>
-  Object.keys(caps).length === 0 ? {} : { [name]: caps };
-
-function fittingCaps(asked: KeyCaps, config: Config): KeyCaps {
-  const choice: CapsChoice = chooseCaps(asked, { softCap: config.defaultSoftCap, hardCap: config.defaultHardCap });
-  if (choice.kind === "fitting") return choice.caps;
-  const prefix = choice.window === "day" ? "" : `${choice.window}-`;
-  throw new UsageError(
-    `Nothing was changed: ${choice.reason}. Lower --${prefix}soft-cap-usd or raise --${prefix}hard-cap-usd.`,
-  );
+function metadataOption(pairs: readonly string[] | undefined): Readonly<Record<string, string>> | null | undefined {
+  if (pairs === undefined) return undefined;
+  if (pairs.length === 1 && pairs[0] === "none") return null;
+  const metadata = new Map<string, string>();
+  for (const pair of pairs) {
+    const equals = pair.indexOf("=");
+    if (equals < 1) throw new UsageError(`--metadata is "${printable(pair)}"; give NAME=VALUE, or none.`);
+    const name = pair.slice(0, equals);
+    if (metadata.has(name)) throw new UsageError(`--metadata has ${printable(name)} twice; give each name once.`);
+    metadata.set(name, pair.slice(equals + 1));
+  }
+  return Object.fromEntries(metadata);
 }

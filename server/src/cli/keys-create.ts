@@ -1,9 +1,10 @@
-import { createKeyStore } from "../access/key-store.ts";
+import { keyFields } from "../access/key-fields.ts";
 import type { Config } from "../config.ts";
-import { parseArguments } from "./arguments.ts";
+import { administeredKeys, CLI_ACTOR } from "./administered-keys.ts";
+import { parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { changedKey, keyDefaultsHelp, keyOptions, keyOptionsHelp, readKeyChanges } from "./key-options.ts";
-import { json, keyFields, keyLines } from "./key-view.ts";
+import { keyDefaultsHelp, keyOptions, keyOptionsHelp, readKeyChanges, revisedKey } from "./key-options.ts";
+import { json, keyLines } from "./key-view.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const keysCreateHelp = `Makes a key and shows its secret, this once.
@@ -19,16 +20,37 @@ ${keyDefaultsHelp}`;
 export function parseKeysCreate(args: readonly string[]): Command {
   const { values, positionals } = parseArguments(args, { ...keyOptions, json: { type: "boolean" } });
   if (positionals[0] !== undefined)
-    throw new UsageError(`"${positionals[0]}" is not understood; give the name as --name NAME.`);
+    throw new UsageError(`"${printable(positionals[0])}" is not understood; give the name as --name NAME.`);
   const changes = readKeyChanges(values);
   const { name } = changes;
   if (name === undefined) throw new UsageError("A key needs a name: add --name NAME.");
 
-  return async ({ database, config, clock }) => {
-    const wanted = changedKey({ name }, changes, config, clock.now());
-    const { key, secret } = await createKeyStore({ database, clock }).create(wanted);
+  return async (parts) => {
+    const { config, clock } = parts;
+    const wanted = revisedKey({ name }, changes, config, clock.now());
+    const { key, secret, signingSecret } = await administeredKeys(parts).create(wanted, CLI_ACTOR);
     if (values.json === true)
-      return { text: json({ id: key.id, key_id: key.id, key: secret, ...keyFields(key, config) }) };
+      return {
+        text: json({
+          id: key.id,
+          key_id: key.id,
+          key: secret,
+          ...(signingSecret !== undefined && { signing_secret: signingSecret }),
+          ...keyFields(key, config),
+        }),
+      };
+    if (signingSecret !== undefined)
+      return {
+        text: `Key "${key.name}" is ready.
+
+  Secret      ${secret}
+  Signing     ${signingSecret}
+  Key id      ${key.id}
+${keyLines(key, config)}
+Copy both secrets now: they are shown this once and cannot be read back.
+Requests must be signed with the second one; docs/signing.md shows how.
+`,
+      };
     return {
       text: `Key "${key.name}" is ready.
 
@@ -42,7 +64,7 @@ Try it:
   curl ${serverUrl(config)}/v1/chat/completions \\
     -H "Authorization: Bearer ${secret}" \\
     -H "Content-Type: application/json" \\
-    -d '{"model": "brikk/auto", "messages": [{"role": "user", "content": "Hello!"}]}'
+    -d '{"model": "${key.allowedModels?.[0] ?? "brikk/auto"}", "messages": [{"role": "user", "content": "Hello!"}]}'
 `,
     };
   };

@@ -1,10 +1,13 @@
 import { type ApiKey, keyStatusAt } from "../access/api-key.ts";
-import { createKeyStore, type ListedKey } from "../access/key-store.ts";
+import { capsOf, listedKeyFields } from "../access/key-fields.ts";
+import type { KeyStore, ListedKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
 import type { NanoUsd } from "../lib/money.ts";
+import { administeredKeys } from "./administered-keys.ts";
 import { parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { capsOf, isoTime, json, keyFields, usd } from "./key-view.ts";
+import { isoTime, json, usd } from "./key-view.ts";
+import { tableOf } from "./table.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const keysListHelp = `Lists all keys, oldest first. Secrets are not stored, so only their first characters are shown.
@@ -17,24 +20,28 @@ Caps of the week and month, tokens per minute and requests at once have columns 
 export function parseKeysList(args: readonly string[]): Command {
   const { values, positionals } = parseArguments(args, { json: { type: "boolean" } });
   if (positionals[0] !== undefined)
-    throw new UsageError(`"${positionals[0]}" is not understood; keys list takes only --json.`);
-  return async ({ database, config, clock }) => {
-    const listed = await createKeyStore({ database, clock }).list();
+    throw new UsageError(`"${printable(positionals[0])}" is not understood; keys list takes only --json.`);
+  return async (parts) => {
+    const { config, clock } = parts;
+    const listed = await allKeys(administeredKeys(parts));
     const nowMs = clock.now();
-    if (values.json === true) {
-      const keys = listed.map(({ key, secretPrefixes }) => ({
-        id: key.id,
-        key_id: key.id,
-        ...keyFields(key, config),
-        status: keyStatusAt(key, nowMs),
-        prefixes: secretPrefixes,
-      }));
-      return { text: json(keys) };
-    }
+    if (values.json === true) return { text: json(listed.map((one) => listedKeyFields(one, config, nowMs))) };
     if (listed.length === 0)
       return { text: "There are no keys yet. Make one: npm run -s brikk -- keys create --name demo\n" };
     return { text: keyTable(listed, config, nowMs) };
   };
+}
+
+/** Page by page, as a store gives them. */
+async function allKeys(keyStore: KeyStore): Promise<readonly ListedKey[]> {
+  const listed: ListedKey[] = [];
+  let after: string | undefined;
+  do {
+    const page = await keyStore.list({ limit: 200, ...(after !== undefined && { after }) });
+    listed.push(...page.keys);
+    after = page.next;
+  } while (after !== undefined);
+  return listed;
 }
 
 interface Column {
@@ -53,7 +60,7 @@ function keyTable(listed: readonly ListedKey[], config: Config, nowMs: number): 
     { title: "ID", cell: ({ key }) => key.id },
     { title: "NAME", cell: ({ key }) => shortened(printable(key.name), 32) },
     { title: "STATUS", cell: ({ key }) => keyStatusAt(key, nowMs) },
-    { title: "SECRET", cell: ({ secretPrefixes }) => secretPrefixes.map((prefix) => `${prefix}...`).join(" ") },
+    { title: "SECRET", cell: ({ secrets }) => secrets.map(({ prefix }) => `${prefix}...`).join(" ") },
     { title: "SOFT CAP", cell: ({ key }) => amount(of(key).day.softCap) },
     { title: "HARD CAP", cell: ({ key }) => amount(of(key).day.hardCap) },
     { title: "WEEK SOFT", cell: ({ key }) => amount(of(key).week.softCap), optional: true },
@@ -72,19 +79,8 @@ function keyTable(listed: readonly ListedKey[], config: Config, nowMs: number): 
   const filled = columns
     .map(({ title, cell, optional }) => ({ optional, cells: [title, ...listed.map((one) => cell(one) || "-")] }))
     .filter(({ optional, cells }) => optional !== true || cells.slice(1).some((cell) => cell !== "-"))
-    .map(({ cells }) => {
-      const width = Math.max(...cells.map((cell) => cell.length));
-      return cells.map((cell) => cell.padEnd(width));
-    });
-  return filled[0]!
-    .map(
-      (_, row) =>
-        `${filled
-          .map((cells) => cells[row])
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
+    .map(({ cells }) => cells);
+  return tableOf(filled[0]!.map((_, row) => filled.map((cells) => cells[row]!)));
 }
 
 const shortened = (text: string, most: number): string => (text.length > most ? `${text.slice(0, most - 3)}...` : text);

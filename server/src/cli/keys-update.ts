@@ -1,20 +1,25 @@
-import { createKeyStore } from "../access/key-store.ts";
+import { unchangeable } from "../access/key-changes.ts";
+import { keyFields } from "../access/key-fields.ts";
+import { administeredKeys, CLI_ACTOR, noSuchKey, revokedForGood } from "./administered-keys.ts";
 import { keyIdArgument, parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { changedKey, keyDefaultsHelp, keyOptions, keyOptionsHelp, readKeyChanges } from "./key-options.ts";
-import { json, keyFields, keyLines } from "./key-view.ts";
-import { CommandFailed, UsageError } from "./usage-error.ts";
+import { keyDefaultsHelp, keyOptions, keyOptionsHelp, misuse, readKeyChanges, revisedKey } from "./key-options.ts";
+import { json, keyLines } from "./key-view.ts";
+import { UsageError } from "./usage-error.ts";
 
 export const keysUpdateHelp = `Changes a key. What is left out stays as it is.
 
   npm run -s brikk -- keys update KEY_ID [options]
 
   --name NAME               who or what it is for
-${keyOptionsHelp}  --json                    print JSON
+${keyOptionsHelp}  --no-signing-required     take unsigned requests again
+  --json                    print JSON
 
 In an amount's or number's place, "default" takes the day's caps and the
 requests per minute back to the server's settings, "none" takes the other caps
-and limits away, and --expires-in-days never lets the key live on.
+and limits away, "all" in a list's place takes models, providers or addresses
+without a limit, and --expires-in-days never lets the key live on. --metadata
+replaces all that was there; --metadata none takes it away.
 
 ${keyDefaultsHelp}
 A running server obeys within a second or two.
@@ -29,14 +34,22 @@ export function parseKeysUpdate(args: readonly string[]): Command {
     throw new UsageError("What is to change? Add an option, such as --hard-cap-usd 20; --help shows all of them.");
   const changes = readKeyChanges(given);
 
-  return async ({ database, config, clock }) => {
-    const key = await createKeyStore({ database, clock }).update(keyId, (before) => {
-      if (before.state.kind === "revoked")
-        throw new CommandFailed(`Key ${before.id} was revoked for good and cannot be changed; make a new one.`);
-      return changedKey(before, changes, config, clock.now());
-    });
-    if (key === undefined)
-      throw new CommandFailed(`There is no key ${printable(keyId)} in this database; keys list shows the ids.`);
+  return async (parts) => {
+    const { config, clock } = parts;
+    const keyStore = administeredKeys(parts);
+    const known = await keyStore.find(keyId);
+    if (known === undefined) throw noSuchKey(keyId);
+    const fault = unchangeable(known.key, known.hasSigningSecret, changes);
+    if (fault !== undefined) throw misuse(fault);
+    const key = await keyStore.update(
+      keyId,
+      (before) => {
+        if (before.state.kind === "revoked") throw revokedForGood(keyId);
+        return revisedKey(before, changes, config, clock.now());
+      },
+      CLI_ACTOR,
+    );
+    if (key === undefined) throw noSuchKey(keyId);
     if (asJson === true) return { text: json({ id: key.id, key_id: key.id, ...keyFields(key, config) }) };
     return {
       text: `Key "${printable(key.name)}" (${key.id}) is changed. A running server obeys within a second or two.\n\n${keyLines(key, config)}`,

@@ -2,6 +2,7 @@ import type { PolicyConfig } from "../config.ts";
 import { BrikkError } from "../errors.ts";
 import type { CatalogueModel, ModelCatalogue } from "../ledger/model-catalogue.ts";
 import type { ConnectedProvider, ProviderSet } from "../providers/provider-set.ts";
+import { type Forbidden, forbiddenBy, modelNotAllowed, type ModelRights, namesAt } from "./allowed-models.ts";
 import { wrongKind } from "./candidate-fitness.ts";
 import type { CompletionRequest } from "./completion-request.ts";
 import type { TargetStanding } from "./provider-health.ts";
@@ -43,19 +44,23 @@ export interface RouterWish {
 }
 
 /**
- * Each throws what the caller is told when there is no route: model_not_found, model_price_unknown, invalid_request,
- * no_provider_available.
+ * Each throws what the caller is told when there is no route: model_not_found, model_not_allowed, model_price_unknown,
+ * invalid_request, no_provider_available. No candidate of a route is one that the key may not use, so whoever asks a route's
+ * candidates and nobody else (fallbacks, hedges, rescues) keeps to the key's rights.
  */
 export interface ModelRouter {
   /**
    * The candidates for models named by the caller, in the caller's order, or for `brikk/NAME`. A single model is never swapped
    * for another, unless a policy's `appliesTo` has it.
    */
-  byName(names: readonly [string, ...string[]], request: CompletionRequest): Route;
-  /** The candidates for a wish; every configured provider's default model is one. */
-  byWish(wish: RouterWish, request: CompletionRequest): Route;
+  byName(names: readonly [string, ...string[]], request: CompletionRequest, rights: ModelRights): Route;
+  /**
+   * The candidates for a wish; every configured provider's default model is one. Where the key may not use that, those of the
+   * provider's models that the key's list names stand in.
+   */
+  byWish(wish: RouterWish, request: CompletionRequest, rights: ModelRights): Route;
   /** A provider's default model and no other, whatever policies say. */
-  byProvider(connected: ConnectedProvider): Route;
+  byProvider(connected: ConnectedProvider, rights: ModelRights): Route;
 }
 
 const ROUTER_PREFIX = "brikk/";
@@ -79,20 +84,52 @@ export function createModelRouter(options: {
     return model ? { kind: "found", candidate: { connected, model } } : { kind: "unpriced", provider, model: name };
   };
 
-  const resolve = (name: string): Resolution => {
+  const forbidden = ({ model }: Candidate, rights: ModelRights): Forbidden | undefined =>
+    forbiddenBy(rights, model, providers.known);
+
+  /** A name alone means the first provider that offers it, and among several one that the key may use. */
+  const resolve = (name: string, rights: ModelRights): Resolution => {
     const slash = name.indexOf("/");
-    const connected = slash > 0 ? providers.find(name.slice(0, slash)) : undefined;
-    if (connected) return priced(connected, name.slice(slash + 1));
-    for (const candidate of providers.all) {
-      const model = catalogue().find(candidate.provider.name, name);
-      if (model) return { kind: "found", candidate: { connected: candidate, model } };
+    const named = slash > 0 ? providers.find(name.slice(0, slash)) : undefined;
+    if (named) return priced(named, name.slice(slash + 1));
+    let first: Resolution | undefined;
+    for (const connected of providers.all) {
+      const model = catalogue().find(connected.provider.name, name);
+      if (!model) continue;
+      const found: Resolution = { kind: "found", candidate: { connected, model } };
+      if (!forbidden(found.candidate, rights)) return found;
+      first ??= found;
     }
-    return { kind: "unknown", name };
+    return first ?? { kind: "unknown", name };
   };
 
-  const rank = (listed: readonly Listed[], wish: Wish, request: CompletionRequest): Route => {
+  /** A provider's default model, or what the key may use in its place. */
+  const choicesOf = (connected: ConnectedProvider, rights: ModelRights): readonly Resolution[] => {
+    const { name, defaultModel } = connected.provider;
+    const byDefault = priced(connected, defaultModel);
+    if (byDefault.kind === "found" && !forbidden(byDefault.candidate, rights)) return [byDefault];
+    const others = namesAt(name, rights.allowedModels ?? [], providers.known)
+      .map((model) => priced(connected, model))
+      .filter((other) => other.kind === "found" && !forbidden(other.candidate, rights));
+    return [byDefault, ...others];
+  };
+
+  const usable = (candidate: Candidate, rights: ModelRights, param: string): Candidate => {
+    const rule = forbidden(candidate, rights);
+    if (rule === undefined) return candidate;
+    const { provider, id } = candidate.model;
+    throw modelNotAllowed(`The model ${provider}/${id.slice(0, 200)}`, rule, param);
+  };
+
+  const rank = (
+    listed: readonly Listed[],
+    wish: Wish,
+    { request, rights }: { readonly request: CompletionRequest; readonly rights: ModelRights },
+  ): Route => {
     const contenders: Contender[] = [];
     const excluded: ExcludedModel[] = [];
+    const allowed: Candidate[] = [];
+    let rule: Forbidden | undefined;
     for (const [index, { resolution, weight }] of listed.entries()) {
       if (resolution.kind !== "found") {
         excluded.push(excludedBy(resolution));
@@ -100,17 +137,21 @@ export function createModelRouter(options: {
       }
       const { candidate } = resolution;
       const { provider, id } = candidate.model;
+      const forbids = forbidden(candidate, rights);
+      if (forbids) {
+        rule ??= forbids;
+        excluded.push({ provider, model: id, reason: `is not among the key's ${forbids.rule}` });
+        continue;
+      }
+      allowed.push(candidate);
       const mismatch = wrongKind(candidate.model, request.operation);
       if (mismatch !== undefined) excluded.push({ provider, model: id, reason: mismatch });
       // Whoever is named twice is asked at its first place.
       else if (!contenders.some((other) => isSame(other.candidate, candidate)))
         contenders.push({ candidate, standing: standingOf(provider, id), weight, place: index + 1 });
     }
-    if (contenders.length === 0)
-      refuseWrongKind(
-        listed.flatMap(({ resolution }) => (resolution.kind === "found" ? resolution.candidate : [])),
-        request,
-      );
+    if (allowed.length === 0 && rule) throw modelNotAllowed(whatIsChosenFrom(wish), rule, "model");
+    if (contenders.length === 0) refuseWrongKind(allowed, request);
     const ranking = rankCandidates(contenders, wish, { facts: requestFacts(request), languages, random });
     for (const { candidate, reason } of ranking.excluded)
       excluded.push({ provider: candidate.model.provider, model: candidate.model.id, reason });
@@ -126,42 +167,46 @@ export function createModelRouter(options: {
     };
   };
 
-  const byPolicy = (policy: PolicyConfig, request: CompletionRequest, insteadOf?: string): Route =>
+  const byPolicy = (
+    policy: PolicyConfig,
+    asked: { readonly request: CompletionRequest; readonly rights: ModelRights },
+    insteadOf?: string,
+  ): Route =>
     rank(
-      policy.candidates.map(({ model, weight }) => ({ resolution: resolve(model), weight })),
+      policy.candidates.map(({ model, weight }) => ({ resolution: resolve(model, asked.rights), weight })),
       { kind: "policy", policy, insteadOf },
-      request,
+      asked,
     );
 
   const findPolicy = (name: string): PolicyConfig | undefined => policies().find((policy) => policy.name === name);
 
   /** A policy may stand in for a model that no provider here offers, so the names are compared first. */
-  const policyInsteadOf = (name: string): PolicyConfig | undefined => {
+  const policyInsteadOf = (name: string, rights: ModelRights): PolicyConfig | undefined => {
     const named = policies().find(({ appliesTo }) => appliesTo.includes(name));
     if (named) return named;
-    const meant = policies().some(({ appliesTo }) => appliesTo.length > 0) ? resolve(name) : undefined;
+    const meant = policies().some(({ appliesTo }) => appliesTo.length > 0) ? resolve(name, rights) : undefined;
     if (meant?.kind !== "found") return undefined;
     return policies().find(({ appliesTo }) =>
       appliesTo.some((other) => {
-        const resolution = resolve(other);
+        const resolution = resolve(other, rights);
         return resolution.kind === "found" && isSame(resolution.candidate, meant.candidate);
       }),
     );
   };
 
-  const byWish = (wish: RouterWish, request: CompletionRequest): Route => {
+  const byWish = (wish: RouterWish, request: CompletionRequest, rights: ModelRights): Route => {
     const { preference, language } = wish;
     if (providers.all.length === 0)
       throw new BrikkError("no_provider_available", "No provider is configured on this server.");
     const provider = wish.policy === undefined ? undefined : providers.find(wish.policy)?.provider.name;
     const policy = provider === undefined ? findPolicy(wish.policy ?? preference) : undefined;
-    if (policy) return byPolicy(policy, request);
+    if (policy) return byPolicy(policy, { request, rights });
     if (wish.policy !== undefined && provider === undefined) throw unknownPolicy(wish.policy);
 
-    const defaults = providers.all.map((connected) => unweighted(priced(connected, connected.provider.defaultModel)));
+    const choices = providers.all.flatMap((connected) => choicesOf(connected, rights)).map(unweighted);
     // Where none has a price, what is wrong is said as if the first had been named.
-    if (defaults.every(({ resolution }) => resolution.kind !== "found")) foundOrRefused(defaults[0]!.resolution);
-    return rank(defaults, { kind: "preference", preference, language, provider }, request);
+    if (choices.every(({ resolution }) => resolution.kind !== "found")) foundOrRefused(choices[0]!.resolution);
+    return rank(choices, { kind: "preference", preference, language, provider }, { request, rights });
   };
 
   const unknownPolicy = (name: string): BrikkError => {
@@ -173,11 +218,11 @@ export function createModelRouter(options: {
     );
   };
 
-  const byRouterName = (name: string, request: CompletionRequest): Route => {
+  const byRouterName = (name: string, request: CompletionRequest, rights: ModelRights): Route => {
     const policy = findPolicy(name);
-    if (policy) return byPolicy(policy, request);
+    if (policy) return byPolicy(policy, { request, rights });
     const preference = PREFERENCES.find((one) => one === name);
-    if (preference !== undefined) return byWish({ preference }, request);
+    if (preference !== undefined) return byWish({ preference }, request, rights);
     const all = [...new Set([...PREFERENCES, ...policies().map((one) => one.name)])];
     throw new BrikkError(
       "model_not_found",
@@ -188,9 +233,11 @@ export function createModelRouter(options: {
 
   return {
     byWish,
-    byProvider: (connected) =>
-      single(foundOrRefused(priced(connected, connected.provider.defaultModel)), "provider named by the caller"),
-    byName: (names, request) => {
+    byProvider: (connected, rights) => {
+      const candidate = foundOrRefused(priced(connected, connected.provider.defaultModel));
+      return single(usable(candidate, rights, "agent"), "provider named by the caller");
+    },
+    byName: (names, request, rights) => {
       const [first] = names;
       if (first.startsWith(ROUTER_PREFIX)) {
         if (names.length > 1)
@@ -199,18 +246,19 @@ export function createModelRouter(options: {
             `${first.slice(0, 200)} lets the router choose, so \`models\` has no place beside it. Name a model, or leave \`models\` out.`,
             { param: "models" },
           );
-        return byRouterName(first.slice(ROUTER_PREFIX.length), request);
+        return byRouterName(first.slice(ROUTER_PREFIX.length), request, rights);
       }
-      const policy = names.length === 1 ? policyInsteadOf(first) : undefined;
-      if (policy) return byPolicy(policy, request, first);
+      const policy = names.length === 1 ? policyInsteadOf(first, rights) : undefined;
+      if (policy) return byPolicy(policy, { request, rights }, first);
       if (names.length === 1) {
-        const candidate = foundOrRefused(resolve(first));
+        const candidate = usable(foundOrRefused(resolve(first, rights)), rights, "model");
         refuseWrongKind([candidate], request);
         return single(candidate, "model named by the caller");
       }
-      const named = names.map(resolve);
-      for (const resolution of named) foundOrRefused(resolution);
-      return rank(named.map(unweighted), { kind: "given" }, request);
+      const named = names.map((name) => resolve(name, rights));
+      for (const [index, resolution] of named.entries())
+        usable(foundOrRefused(resolution), rights, index === 0 ? "model" : "models");
+      return rank(named.map(unweighted), { kind: "given" }, { request, rights });
     },
   };
 }
@@ -269,6 +317,11 @@ function refuseWrongKind([first]: readonly Candidate[], { operation }: Completio
   if (mismatch === undefined) return;
   const { provider, id } = first!.model;
   throw new BrikkError("invalid_request", `${provider}/${id} ${mismatch}.`, { param: "model" });
+}
+
+function whatIsChosenFrom(wish: Wish): string {
+  if (wish.kind === "policy") return `Every model of the policy "${wish.policy.name}"`;
+  return "Every model that the router would choose from";
 }
 
 function nobodyLeft(policy: PolicyConfig | undefined, excluded: readonly ExcludedModel[]): BrikkError {

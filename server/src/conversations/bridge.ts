@@ -1,3 +1,5 @@
+import type { ApiKey } from "../access/api-key.ts";
+import type { CompletionRequest } from "../completion/completion-request.ts";
 import type { ModelRouter, Route } from "../completion/model-router.ts";
 import { BrikkError } from "../errors.ts";
 import { randomBase62 } from "../lib/ids.ts";
@@ -31,6 +33,7 @@ export interface BridgeAgent {
  */
 export function bridgeScript(
   wish: BridgeWish,
+  key: ApiKey,
   { providers, router }: { readonly providers: ProviderSet; readonly router: ModelRouter },
 ): Script {
   const connected = wish.agents.map(({ provider }, index) => connectedProvider(providers, provider, index));
@@ -42,21 +45,21 @@ export function bridgeScript(
     model: model ?? connected[index]!.provider.defaultModel,
   }));
 
-  const requestOf = (agent: number, said: Conversation["turns"]) =>
+  const requestOf = (agent: number, said: Conversation["turns"]): CompletionRequest =>
     chatRequest({
       model: `${agents[agent]!.provider}/${agents[agent]!.model}`,
       messages: messagesOf(wish, names, agent, said),
       max_tokens: wish.maxTokens,
       stream: true,
     });
-  const routeOf = (agent: number, request: ReturnType<typeof requestOf>): Route => {
+  const routeOf = (agent: number, request: CompletionRequest, rights: ApiKey): Route => {
     const { provider, model } = wish.agents[agent]!;
     return model === undefined
-      ? router.byWish({ preference: "auto", language: wish.language, policy: provider }, request)
-      : router.byName([`${provider}/${model}`], request);
+      ? router.byWish({ preference: "auto", language: wish.language, policy: provider }, request, rights)
+      : router.byName([`${provider}/${model}`], request, rights);
   };
   // The second one would be found out only when the first has spoken.
-  routeOf(1, requestOf(1, []));
+  routeOf(1, requestOf(1, []), key);
 
   return {
     beginning: {
@@ -69,7 +72,13 @@ export function bridgeScript(
     next({ turns }) {
       const agent = turns.length % 2;
       const request = requestOf(agent, turns);
-      return { round: 1, agent, language: wish.language, request, chooseRoute: () => routeOf(agent, request) };
+      return {
+        round: 1,
+        agent,
+        language: wish.language,
+        request,
+        chooseRoute: (rights) => routeOf(agent, request, rights),
+      };
     },
   };
 }

@@ -30,7 +30,7 @@ export interface PanelRuns {
 }
 
 /** How long a run goes on without a reader. */
-export const GRACE_MS = 30_000;
+const GRACE_MS = 30_000;
 /** How often runs held here give a sign of life, and are looked after. */
 const BEAT_MS = 2_000;
 

@@ -8,8 +8,7 @@ import type { Agent, Conversation } from "./conversation.ts";
 import type { Script } from "./hold-conversation.ts";
 import { panelPrompts } from "./panel-prompts.ts";
 
-export const PANEL_ROUNDS = 2;
-export const PANEL_TURNS = PANEL_ROUNDS * panelVoices.length;
+const TURNS = 2 * panelVoices.length;
 
 /** A longer question is quoted by its beginning first, so that the rules of the answer stand near the start. */
 const LONGEST_FIRST_LINE = 300;
@@ -40,7 +39,7 @@ export function panelScript(
       kind: "panel",
       opening: wish.prompt,
       agents,
-      plannedTurns: PANEL_TURNS,
+      plannedTurns: TURNS,
     },
     next({ turns }) {
       const agent = turns.length % panelVoices.length;
@@ -62,7 +61,7 @@ export function panelScript(
         agent,
         language,
         request,
-        chooseRoute: () => router.byWish({ preference: "auto", language, policy }, request),
+        chooseRoute: (key) => router.byWish({ preference: "auto", language, policy }, request, key),
       };
     },
   };

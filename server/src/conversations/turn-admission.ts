@@ -5,7 +5,7 @@ import { abortablePause } from "../lib/abortable-pause.ts";
 import type { Clock } from "../lib/clock.ts";
 
 /** Longer than that a turn does not wait for the key's rate limit. */
-export const LONGEST_WAIT_MS = 20_000;
+const LONGEST_WAIT_MS = 20_000;
 
 export interface TurnAdmission {
   readonly rateLimiter: RateLimiter;

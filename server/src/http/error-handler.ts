@@ -9,12 +9,15 @@ declare module "fastify" {
   interface FastifyRequest {
     /** The completion path has written its own line for this request. */
     recorded: boolean;
+    /** The code of the error that it was answered with; set here alone. */
+    refusedWith: string | undefined;
   }
 }
 
 /** The one place where an error becomes a response. */
 export function registerErrorHandler(app: FastifyInstance, logger: Logger, metrics: Metrics): void {
   app.decorateRequest("recorded", false);
+  app.decorateRequest("refusedWith", undefined);
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = explain(thrown);
     if (reply.raw.headersSent || reply.raw.destroyed) {
@@ -22,6 +25,8 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
       reply.raw.destroy();
       return reply.hijack();
     }
+    if (error.code === "signature_invalid")
+      metrics.signaturesRefused.inc({ reason: String(error.extras.details?.["reason"]) });
     if (error.status >= 500 && !request.recorded)
       logger.error({ request_id: request.id, trace_id: request.trace?.traceId, error: thrown }, "request failed");
     // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in
@@ -66,6 +71,7 @@ export function answerFrameworkError(thrown: FastifyError, request: FastifyReque
 }
 
 function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
+  request.refusedWith = error.code;
   return reply
     .code(error.status)
     .headers(error.headers())

@@ -19,7 +19,10 @@ export const FAULT_POINTS = [
   "written-off",
 ] as const;
 
-export type FaultPoint = (typeof FAULT_POINTS)[number];
+export type MoneyPoint = (typeof FAULT_POINTS)[number];
+
+/** `rotated`: a key has a new secret, and nobody has been told. */
+export type FaultPoint = MoneyPoint | "rotated";
 
 let hook: ((point: FaultPoint) => void) | undefined;
 

@@ -59,6 +59,12 @@ export function parseJsonDocument(bytes: Buffer): JsonDocument {
   return { bytes, value: value as Record<string, unknown>, members: topLevelMembers(bytes) };
 }
 
+/** A member's value as it was written, without the space around it; undefined when there is no such member. */
+export function memberText({ bytes, members }: JsonDocument, name: string): string | undefined {
+  const member = members.get(name);
+  return member && bytes.toString("utf8", member.valueStart, member.valueEnd).trim();
+}
+
 export type JsonEdit = { readonly set: unknown } | { readonly renameTo: string } | "remove";
 
 /** The document's bytes with the edits made; the very same buffer when there is nothing to change. */

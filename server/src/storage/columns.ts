@@ -3,6 +3,8 @@ import type { DialectName } from "./database.ts";
 
 /** What a migration spells differently for each database, so that there is one list of migrations. */
 export interface Columns {
+  /** For what cannot be said alike in both. */
+  readonly dialect: DialectName;
   /** 64 bits in both. */
   readonly integer: "integer" | "bigint";
   /** Ends a table whose columns hold to their types; PostgreSQL knows no others. */
@@ -15,9 +17,10 @@ type TableEnd = <Table extends string>(table: CreateTableBuilder<Table>) => Crea
 
 export const columnsOf: Readonly<Record<DialectName, Columns>> = {
   sqlite: {
+    dialect: "sqlite",
     integer: "integer",
     strict: (table) => table.modifyEnd(sql`strict`),
     strictByKey: (table) => table.modifyEnd(sql`strict, without rowid`),
   },
-  postgres: { integer: "bigint", strict: (table) => table, strictByKey: (table) => table },
+  postgres: { dialect: "postgres", integer: "bigint", strict: (table) => table, strictByKey: (table) => table },
 };

@@ -6,6 +6,7 @@ import { keysAndUsage } from "./migrations/0001-keys-and-usage.ts";
 import { budgetsAndLeases } from "./migrations/0002-budgets-and-leases.ts";
 import { rescues } from "./migrations/0003-rescues.ts";
 import { accessRules } from "./migrations/0004-access.ts";
+import { auditTrail } from "./migrations/0005-audit.ts";
 import { panelRuns } from "./migrations/0007-panel-runs.ts";
 import type { Schema } from "./schema.ts";
 
@@ -15,6 +16,7 @@ const migrations: Readonly<Record<string, (columns: Columns) => Migration>> = {
   "0002-budgets-and-leases": budgetsAndLeases,
   "0003-rescues": rescues,
   "0004-access": accessRules,
+  "0005-audit": auditTrail,
   "0007-panel-runs": panelRuns,
 };
 

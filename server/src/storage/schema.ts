@@ -199,6 +199,42 @@ export interface LedgerMarksTable {
   value: Integer;
 }
 
+/** One entry of the audit trail. Never changed; deleted by retention only. */
+export interface AuditEntriesTable {
+  /** 1, 2, 3 and so on without a gap. */
+  sequence: Integer;
+  occurred_at_ms: Integer;
+  kind: "request" | "refusal" | "act" | "notice";
+  /** What kind of actor. */
+  actor: string;
+  key_id: NullableText;
+  /** Of acts and notices, such as `key.create`. */
+  action: NullableText;
+  /** Of requests and refusals; the route is the template. */
+  method: NullableText;
+  route: NullableText;
+  target: NullableText;
+  status: NullableInteger;
+  code: NullableText;
+  ip: NullableText;
+  request_id: NullableText;
+  /** A JSON object. */
+  details: NullableText;
+  /** SHA-256, lower-case hex, as is `hash`; audit/entry-hash.ts has what is hashed. */
+  previous_hash: string;
+  hash: string;
+}
+
+/** Where the audit trail ends, and the last of its entries that was deleted. */
+export interface AuditMarksTable {
+  name: "head" | "beginning";
+  /** 0: there is none. */
+  sequence: Integer;
+  hash: string;
+  /** Of the head (see audit/head-seals.ts). */
+  seal: NullableText;
+}
+
 /** A run of the panel, kept for its key. */
 export interface PanelRunsTable {
   run_id: string;
@@ -227,5 +263,7 @@ export interface Schema {
   budget_alerts: BudgetAlertsTable;
   ledger_marks: LedgerMarksTable;
   idempotent_answers: IdempotentAnswersTable;
+  audit_entries: AuditEntriesTable;
+  audit_marks: AuditMarksTable;
   panel_runs: PanelRunsTable;
 }

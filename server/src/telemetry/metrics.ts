@@ -26,6 +26,7 @@ export interface Metrics {
   readonly budgetWebhookAttempts: Counter<"outcome">;
   readonly rateLimited: Counter<"rule">;
   readonly rateLimitsDegraded: Gauge;
+  readonly signaturesRefused: Counter<"reason">;
   readonly circuitBreakerState: Gauge<"provider" | "model">;
   readonly circuitBreakerTransitions: Counter<"provider" | "model" | "to">;
   readonly providerFaults: Counter<"provider" | "model" | "fault">;
@@ -37,6 +38,9 @@ export interface Metrics {
   readonly overloadRefusals: Counter<"reason">;
   readonly providerCooldowns: Counter<"provider" | "model">;
   readonly activeProbes: Counter<"provider" | "outcome">;
+  readonly auditEntries: Counter<"kind">;
+  readonly auditDropped: Counter;
+  readonly auditQueue: Gauge;
 }
 
 const MOST_MODEL_LABELS = 200;
@@ -143,6 +147,12 @@ export function createMetrics(): Metrics {
       help: "1 while REDIS_URL is set and Redis does not answer: limits then hold for each instance by itself.",
       registers,
     }),
+    signaturesRefused: new Counter({
+      name: "brikk_signatures_refused_total",
+      help: "Requests of keys that sign them, refused for their signature, by the reason.",
+      labelNames: ["reason"],
+      registers,
+    }),
     circuitBreakerState: new Gauge({
       name: "brikk_circuit_breaker_state",
       help: "0 closed, 1 half-open (probes are let through), 2 open (it is not asked).",
@@ -207,6 +217,22 @@ export function createMetrics(): Metrics {
       name: "brikk_active_probes_total",
       help: "Probes of idle providers that cost nothing: ok, failed.",
       labelNames: ["provider", "outcome"],
+      registers,
+    }),
+    auditEntries: new Counter({
+      name: "brikk_audit_entries_total",
+      help: "Entries written to the audit trail: request, refusal, act, notice. An act whose transaction is undone is counted.",
+      labelNames: ["kind"],
+      registers,
+    }),
+    auditDropped: new Counter({
+      name: "brikk_audit_dropped_total",
+      help: "Entries that the audit queue could not take or that could not be written before the stop.",
+      registers,
+    }),
+    auditQueue: new Gauge({
+      name: "brikk_audit_queue",
+      help: "Audit entries that wait to be written.",
       registers,
     }),
   };

@@ -221,3 +221,37 @@ onEachDatabase(
     assert.match(await refusal(open, {}, "key_revoked"), /no longer serves callers without a key/);
   },
 );
+
+onEachDatabase(
+  "a secret that is forged, cut off or has characters swapped is refused by its checksum, without a single query",
+  async (t, dialect) => {
+    const { database, clock, anonymousKey, secret, keyRing } = await setUp(t, dialect);
+    keyRing.stop();
+    let queries = 0;
+    const counted = createKeyRing({
+      database: { ...database, all: (statement) => ((queries += 1), database.all(statement)) },
+      clock,
+    });
+    await counted.start();
+    t.after(() => counted.stop());
+    const strict = createAuthenticator({ keyRing: counted, requireAuth: true, anonymousKey, clock });
+    // Polls come twice a second, of which a slow machine may fit some in here.
+    counted.stop();
+    const before = queries;
+    const wrong = new Set<string>();
+    for (let at = "brikk_".length; at < secret.length; at += 1) {
+      wrong.add(secret.slice(0, at));
+      for (const other of ["0", "z", "A"]) wrong.add(secret.slice(0, at) + other + secret.slice(at + 1));
+      wrong.add(secret.slice(0, at) + (secret[at + 1] ?? "") + secret[at] + secret.slice(at + 2));
+    }
+    for (const ending of ["0", "=", "000000"]) wrong.add(secret + ending);
+    wrong.add(secret.toLowerCase());
+    wrong.add(`brikk_${"A".repeat(46)}`);
+    wrong.delete(secret);
+    assert.ok(wrong.size > 150);
+    for (const text of wrong) assert.match(await refusal(strict, own(text), "invalid_api_key"), /checksum|not a key/);
+    assert.equal(queries, before);
+    await refusal(strict, own(newSecret()), "invalid_api_key");
+    assert.equal(queries, before + 1, "a well-formed one is looked up");
+  },
+);

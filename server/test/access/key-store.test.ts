@@ -1,9 +1,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import type { TestContext } from "node:test";
-import { ANONYMOUS_KEY_ID, keyStatusAt } from "../../src/access/api-key.ts";
-import { createKeyStore } from "../../src/access/key-store.ts";
+import { ANONYMOUS_KEY_ID, type KeyStatus, keyStatusAt } from "../../src/access/api-key.ts";
+import { type CreatedKey, createKeyStore, type NewKey } from "../../src/access/key-store.ts";
 import { parseSecret } from "../../src/access/secret.ts";
+import { createVault } from "../../src/access/vault.ts";
+import type { Actor } from "../../src/audit/actor.ts";
+import { type AuditedAct, NO_AUDIT_TRAIL } from "../../src/audit/audit-trail.ts";
+import { BrikkError, type ErrorCode } from "../../src/errors.ts";
+import { parseFernetKeys } from "../../src/lib/fernet.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { DialectName } from "../../src/storage/database.ts";
 import { databasePathOf } from "../../src/storage/database-path.ts";
@@ -15,7 +20,7 @@ async function setUp(t: TestContext, dialect: DialectName) {
   const { database, url } = await scratchDatabase(t, dialect);
   const clock = createTestClock();
   const changes: number[] = [];
-  const keyStore = createKeyStore({ database, clock, onChange: () => changes.push(clock.now()) });
+  const keyStore = createKeyStore({ database, clock, onChange: async () => void changes.push(clock.now()) });
   return { database, url, clock, keyStore, changes };
 }
 
@@ -77,11 +82,15 @@ onEachDatabase("keys are listed oldest first with the first 12 characters of the
   await keyStore.ensureAnonymousKey();
   clock.advance(1);
   const last = await keyStore.create({ name: "last" });
-  assert.deepEqual(await keyStore.list(), [
-    { key: first.key, secretPrefixes: [first.secret.slice(0, 12)] },
-    { key: await keyStore.ensureAnonymousKey(), secretPrefixes: [] },
-    { key: last.key, secretPrefixes: [last.secret.slice(0, 12)] },
-  ]);
+  const secretOf = ({ key, secret }: CreatedKey) => ({ prefix: secret.slice(0, 12), createdAtMs: key.createdAtMs });
+  assert.deepEqual(await keyStore.list({ limit: 10 }), {
+    keys: [
+      { key: first.key, secrets: [secretOf(first)], hasSigningSecret: false },
+      { key: await keyStore.ensureAnonymousKey(), secrets: [], hasSigningSecret: false },
+      { key: last.key, secrets: [secretOf(last)], hasSigningSecret: false },
+    ],
+    next: undefined,
+  });
 });
 
 onEachDatabase(
@@ -161,7 +170,7 @@ onEachDatabase("the anonymous key is made once, whoever asks and how often", asy
   ]);
   for (const key of made) assert.deepEqual(key, made[0]);
   assert.equal(made[0].id, ANONYMOUS_KEY_ID);
-  assert.equal((await keyStore.list()).length, 1);
+  assert.equal((await keyStore.list({ limit: 10 })).keys.length, 1);
   assert.ok(changes.length <= 1);
 });
 
@@ -231,5 +240,160 @@ onEachDatabase(
     await look();
     for (const { id, status } of made) assert.equal(seen.get(id), status);
     assert.equal(highest, BigInt(WRITERS * EACH + WRITERS * (EACH / 3)));
+  },
+);
+
+const KEYS = parseFernetKeys(`${Buffer.alloc(32, 7).toString("base64url")}=`)!;
+const ADMIN: Actor = { kind: "admin", ip: "192.0.2.1", requestId: "req_1" };
+const refusedWith = (code: ErrorCode) => (error: unknown) => error instanceof BrikkError && error.code === code;
+
+onEachDatabase(
+  "the pages of the list have every key once, oldest first, also those made at one moment and while it is read",
+  async (t, dialect) => {
+    const { keyStore, clock } = await setUp(t, dialect);
+    const made: string[] = [];
+    for (let n = 0; n < 25; n += 1) {
+      made.push((await keyStore.create({ name: `k${n}` })).key.id);
+      if (n % 5 === 0) clock.advance(1);
+    }
+    const seen: string[] = [];
+    let after: string | undefined;
+    do {
+      const page = await keyStore.list({ after, limit: 4 });
+      assert.ok(page.keys.length <= 4);
+      seen.push(...page.keys.map(({ key }) => key.id));
+      clock.advance(1);
+      if (seen.length === 4) made.push((await keyStore.create({ name: "late" })).key.id);
+      after = page.next;
+    } while (after !== undefined);
+    assert.equal(seen.length, 26);
+    assert.deepEqual(new Set(seen), new Set(made));
+    for (const cursor of ["", "x", Buffer.from("1.bk_x").toString("base64url")])
+      await assert.rejects(keyStore.list({ after: cursor, limit: 4 }), refusedWith("invalid_request"));
+  },
+);
+
+onEachDatabase("the list can be kept to active, expired or revoked keys", async (t, dialect) => {
+  const { keyStore, clock } = await setUp(t, dialect);
+  const lasting = await keyStore.create({ name: "lasting" });
+  const later = await keyStore.create({ name: "later", expiresAtMs: clock.now() + 1_000 });
+  const over = await keyStore.create({ name: "over", expiresAtMs: clock.now() + 1 });
+  const gone = await keyStore.create({ name: "gone", expiresAtMs: clock.now() + 1 });
+  await keyStore.revoke(gone.key.id);
+  clock.advance(1);
+  const idsOf = async (status: KeyStatus) =>
+    new Set((await keyStore.list({ limit: 10, status })).keys.map(({ key }) => key.id));
+  assert.deepEqual(await idsOf("active"), new Set([lasting.key.id, later.key.id]));
+  assert.deepEqual(await idsOf("expired"), new Set([over.key.id]));
+  assert.deepEqual(await idsOf("revoked"), new Set([gone.key.id]));
+});
+
+onEachDatabase(
+  "of two changes made on one version the second is refused, and it changes nothing",
+  async (t, dialect) => {
+    const { keyStore } = await setUp(t, dialect);
+    const { key } = await keyStore.create({ name: "before" });
+    const change = (name: string) => keyStore.update(key.id, () => ({ name }), ADMIN, key.revision);
+    const outcomes = await Promise.allSettled([change("one"), change("other")]);
+    assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
+    for (const one of outcomes)
+      if (one.status === "rejected") assert.ok(refusedWith("version_conflict")(one.reason), String(one.reason));
+    const now = await keyStore.find(key.id);
+    assert.equal(now?.key.revision, key.revision + 1);
+    assert.equal((await keyStore.update(key.id, () => ({ name: "next" }), ADMIN, now?.key.revision))?.name, "next");
+  },
+);
+
+onEachDatabase(
+  "a creation may be repeated with its idempotency key: one key, one answer; another request is refused",
+  async (t, dialect) => {
+    const { database, clock } = await setUp(t, dialect);
+    const keyStore = createKeyStore({ database, clock, vault: createVault({ keys: KEYS, clock }) });
+    const wanted: NewKey = { name: "once", hardCap: nanoUsd(2n ** 60n), signingRequired: true };
+    const create = (requestHash = "asked") =>
+      keyStore.create(wanted, ADMIN, { scope: "admin", key: "deploy-7", requestHash });
+    const answers = await Promise.all(Array.from({ length: 20 }, () => create()));
+    assert.equal(answers.filter(({ replayed }) => !replayed).length, 1);
+    for (const { replayed: _, ...answer } of answers) {
+      const { replayed: __, ...first } = answers[0]!;
+      assert.deepEqual(answer, first);
+    }
+    assert.equal((await keyStore.list({ limit: 10 })).keys.length, 1);
+    await assert.rejects(create("something else"), refusedWith("idempotency_key_reused"));
+    await keyStore.update(answers[0]!.key.id, () => ({ name: "changed since" }));
+    const { replayed, key } = await create();
+    assert.deepEqual([replayed, key], [true, answers[0]!.key]);
+  },
+);
+
+onEachDatabase(
+  "a signing secret is shown once, stored sealed for its key alone, and ends when it is renewed",
+  async (t, dialect) => {
+    const { database, clock } = await setUp(t, dialect);
+    const vault = createVault({ keys: KEYS, clock });
+    const keyStore = createKeyStore({ database, clock, vault });
+    const { key, signingSecret } = await keyStore.create({ name: "signs", signingRequired: true });
+    const stored = async (): Promise<string> => {
+      const [row] = await database.query.selectFrom("api_keys").select("signing_secret").execute();
+      return row!.signing_secret!;
+    };
+    assert.match(signingSecret!, /^brikk_sig_[0-9A-Za-z_-]{43}$/);
+    assert.equal(vault.open(await stored(), `signing secret of ${key.id}`), signingSecret);
+    const first = await stored();
+    assert.equal((await keyStore.find(key.id))?.hasSigningSecret, true);
+    const renewed = await keyStore.renewSigningSecret(key.id);
+    assert.notEqual(renewed, signingSecret);
+    assert.equal(vault.open(await stored(), `signing secret of ${key.id}`), renewed);
+    assert.throws(() => vault.open(first, "signing secret of bk_000000000000"));
+    assert.equal((await keyStore.create({ name: "plain" })).signingSecret, undefined);
+    assert.equal(await keyStore.renewSigningSecret("bk_000000000000"), undefined);
+    await keyStore.revoke(key.id);
+    await assert.rejects(keyStore.renewSigningSecret(key.id), refusedWith("invalid_request"));
+  },
+);
+
+onEachDatabase(
+  "every change is on record with who made it, what was and what is; without its record there is no change",
+  async (t, dialect) => {
+    const { database, clock } = await setUp(t, dialect);
+    const acts: AuditedAct[] = [];
+    let broken = false;
+    const keyStore = createKeyStore({
+      database,
+      clock,
+      vault: createVault({ keys: KEYS, clock }),
+      audit: {
+        ...NO_AUDIT_TRAIL,
+        recordIn: async (_, act) => {
+          if (broken) throw new Error("the trail cannot be written");
+          acts.push(act);
+        },
+      },
+    });
+    const { key, secret } = await keyStore.create({ name: "k", hardCap: nanoUsd(1_000_000_000n) }, ADMIN);
+    await keyStore.update(key.id, () => ({ name: "k2", allowedModels: ["gpt-4o-mini"] }), ADMIN);
+    await keyStore.renewSigningSecret(key.id, ADMIN);
+    await keyStore.revoke(key.id, ADMIN);
+    await keyStore.revoke(key.id, ADMIN);
+    assert.deepEqual(
+      acts.map(({ action }) => action),
+      ["key.create", "key.update", "key.renew_signing_secret", "key.revoke"],
+    );
+    for (const act of acts) assert.deepEqual([act.actor, act.target], [ADMIN, key.id]);
+    const [created, updated, , revoked] = acts;
+    assert.equal(created!.after!["hard_cap_usd"], 1);
+    assert.deepEqual([updated!.before!["name"], updated!.after!["name"]], ["k", "k2"]);
+    assert.deepEqual([updated!.before!["models"], updated!.after!["models"]], [null, ["gpt-4o-mini"]]);
+    assert.deepEqual([revoked!.before!["status"], revoked!.after!["status"]], ["active", "revoked"]);
+    assert.equal(JSON.stringify(acts).includes(secret.slice(12)), false);
+
+    broken = true;
+    const other = await createKeyStore({ database, clock }).create({ name: "other" });
+    const before = await keyStore.list({ limit: 10 });
+    await assert.rejects(keyStore.create({ name: "unrecorded" }));
+    await assert.rejects(keyStore.update(other.key.id, () => ({ name: "unrecorded" })));
+    await assert.rejects(keyStore.revoke(other.key.id));
+    await assert.rejects(keyStore.rotate(other.key.id, { graceMs: 0 }));
+    assert.deepEqual(await keyStore.list({ limit: 10 }), before);
   },
 );

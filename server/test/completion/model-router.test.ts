@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { isDeepStrictEqual } from "node:util";
+import type { ModelRights } from "../../src/completion/allowed-models.ts";
 import { createModelRouter, type ModelRouter, type RouterWish } from "../../src/completion/model-router.ts";
 import type { TargetStanding } from "../../src/completion/provider-health.ts";
 import type { PolicyConfig } from "../../src/config.ts";
@@ -11,7 +13,11 @@ import { ALL_WELL, chatRequest, connectedProvider, named, policyOf } from "./rou
 /** What a router reads of them. */
 function providerSet(defaults: Readonly<Record<string, string>>): ProviderSet {
   const all = Object.entries(defaults).map(([name, defaultModel]) => connectedProvider(name, { defaultModel }));
-  const set: Partial<ProviderSet> = { all, find: (name) => all.find(({ provider }) => provider.name === name) };
+  const set: Partial<ProviderSet> = {
+    all,
+    known: Object.keys(defaults),
+    find: (name) => all.find(({ provider }) => provider.name === name),
+  };
   return set as ProviderSet;
 }
 
@@ -19,13 +25,14 @@ interface RouterParts {
   readonly overrides?: readonly PriceOverride[];
   readonly policies?: readonly PolicyConfig[];
   readonly standingOf?: (provider: string, model: string) => TargetStanding;
+  readonly rights?: ModelRights;
 }
 
 type Names = Parameters<ModelRouter["byName"]>[0];
 
 function routerOver(
   defaults: Readonly<Record<string, string>>,
-  { overrides = [], policies = [], standingOf = () => ALL_WELL }: RouterParts = {},
+  { overrides = [], policies = [], standingOf = () => ALL_WELL, rights = {} }: RouterParts = {},
 ) {
   const catalogue = buildModelCatalogue({ overrides, now: () => Date.UTC(2026, 10, 23) });
   const providers = providerSet(defaults);
@@ -38,9 +45,9 @@ function routerOver(
     random: () => 0.5,
   });
   return {
-    byName: (names: Names, body: object = {}) => router.byName(names, chatRequest(body)),
-    byWish: (wish: RouterWish, body: object = {}) => router.byWish(wish, chatRequest(body)),
-    byProvider: (name: string) => router.byProvider(providers.find(name)!),
+    byName: (names: Names, body: object = {}) => router.byName(names, chatRequest(body), rights),
+    byWish: (wish: RouterWish, body: object = {}) => router.byWish(wish, chatRequest(body), rights),
+    byProvider: (name: string) => router.byProvider(providers.find(name)!, rights),
   };
 }
 const both = { openai: "gpt-4o-mini", mistral: "mistral-small-latest" };
@@ -329,4 +336,86 @@ test("a reason is never longer than 200 characters", () => {
   assert.equal(route.candidates.length, 1);
   assert.equal(route.excluded.length, 5);
   assert.ok(route.reason.length <= 200 && route.reason.endsWith("..."), route.reason);
+});
+
+const notAllowed = (rule: string, allowed: readonly string[], param: string) => (error: unknown) =>
+  error instanceof BrikkError &&
+  error.code === "model_not_allowed" &&
+  error.status === 403 &&
+  error.extras.param === param &&
+  isDeepStrictEqual(error.extras.details, { rule, allowed });
+
+test("a named model that the key may not use is refused with the rule and what is allowed, by whichever name it is called", () => {
+  const router = routerOver(both, { rights: { allowedModels: ["gpt-4o-mini"] } });
+  const refused = notAllowed("models", ["gpt-4o-mini"], "model");
+  for (const name of [
+    "gpt-4o",
+    "openai/gpt-4o",
+    "GPT-4O",
+    "gpt-4o-mini-2024-07-18",
+    "openai/gpt-4o-mini-2024-07-18",
+    "mistral-small-latest",
+    "mistral/mistral-small-latest",
+  ])
+    assert.throws(() => router.byName([name]), refused, name);
+  for (const name of ["gpt-4o-mini", "openai/gpt-4o-mini"])
+    assert.deepEqual(named(router.byName([name])), ["openai/gpt-4o-mini"]);
+  assert.throws(() => router.byName(["gpt-4o", "gpt-4o-mini"]), refused);
+  assert.throws(() => router.byName(["gpt-4o-mini", "gpt-4o"]), notAllowed("models", ["gpt-4o-mini"], "models"));
+  assert.throws(() => router.byProvider("mistral"), notAllowed("models", ["gpt-4o-mini"], "agent"));
+  assert.deepEqual(named(router.byProvider("openai")), ["openai/gpt-4o-mini"]);
+});
+
+test("the router chooses among what the key may use, and says who is left out and by which rule", () => {
+  for (const name of ["brikk/auto", "brikk/cheap", "brikk/quality", "brikk/balanced"] as const) {
+    const route = routerOver(both, { rights: { allowedProviders: ["mistral"] } }).byName([name]);
+    assert.deepEqual(named(route), ["mistral/mistral-small-latest"], name);
+    assert.deepEqual(route.excluded, [
+      { provider: "openai", model: "gpt-4o-mini", reason: "is not among the key's providers" },
+    ]);
+  }
+  assert.throws(
+    () => routerOver(both, { rights: { allowedProviders: ["elsewhere"] } }).byWish({ preference: "auto" }),
+    notAllowed("providers", ["elsewhere"], "model"),
+  );
+});
+
+test("where a key may not use a provider's default model, what its list names of the provider stands in", () => {
+  const allowedModels = ["gpt-4o", "mistral/mistral-large-latest", "no-such-model"];
+  const route = routerOver(both, { rights: { allowedModels } }).byName(["brikk/auto"]);
+  assert.deepEqual(named(route).sort(), ["mistral/mistral-large-latest", "openai/gpt-4o"]);
+  assert.equal(route.excluded.length, 2);
+});
+
+test("a policy's candidates are kept to what the key may use, whether it is named or stands in for a model", () => {
+  const policies = [
+    policyOf({ name: "mixed", models: ["gpt-4o", "mistral-small-latest"], appliesTo: ["fast", "gpt-4o"] }),
+    policyOf({ name: "auto", models: ["gpt-4o", "gpt-4o-mini"] }),
+  ];
+  const small = routerOver(both, { policies, rights: { allowedModels: ["mistral-small-latest"] } });
+  for (const name of ["brikk/mixed", "fast", "gpt-4o"])
+    assert.deepEqual(named(small.byName([name])), ["mistral/mistral-small-latest"], name);
+  assert.deepEqual(named(small.byWish({ preference: "auto", policy: "mixed" })), ["mistral/mistral-small-latest"]);
+  assert.throws(() => small.byName(["brikk/auto"]), notAllowed("models", ["mistral-small-latest"], "model"));
+});
+
+test("a name that several providers offer means one of those that the key may use", () => {
+  const overrides: PriceOverride[] = ["one", "two"].map((provider) => ({
+    provider,
+    model: "open-model",
+    kind: "chat",
+    inputUsdPerMillion: "1",
+    outputUsdPerMillion: "2",
+    source: "test",
+    asOf: "2026-11-01",
+  }));
+  const defaults = { one: "open-model", two: "open-model" };
+  const routeFor = (rights: ModelRights) => routerOver(defaults, { overrides, rights }).byName(["open-model"]);
+  assert.deepEqual(named(routeFor({})), ["one/open-model"]);
+  assert.deepEqual(named(routeFor({ allowedProviders: ["two"] })), ["two/open-model"]);
+  assert.deepEqual(named(routeFor({ allowedModels: ["two/open-model"] })), ["two/open-model"]);
+  assert.throws(
+    () => routerOver(defaults, { overrides, rights: { allowedProviders: ["two"] } }).byName(["one/open-model"]),
+    notAllowed("providers", ["two"], "model"),
+  );
 });

@@ -10,8 +10,8 @@ function heard(...writes: readonly string[]): {
   readonly sink: ReturnType<typeof createTextSink>;
 } {
   const pieces: string[] = [];
-  const sink = createTextSink({ opened: () => undefined, said: (text) => pieces.push(text) });
-  for (const text of writes) sink.write(Buffer.from(text));
+  const sink = createTextSink({ opened: () => undefined, said: (text) => void pieces.push(text) });
+  for (const text of writes) void sink.write(Buffer.from(text));
   return { pieces, sink };
 }
 

@@ -37,6 +37,7 @@ const OPEN = [
   /^\/metrics$/,
   /^\/openapi\.json$/,
   /^\/docs(\/|$)/,
+  /^\/sandbox\/keys$/,
 ];
 const isOpen = ({ path }: Route): boolean => OPEN.some((pattern) => pattern.test(path));
 /** Behind a caller's key: all but the open ones and those for administrators. */
@@ -57,9 +58,12 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "/panel/runs/:id/stop": {},
   "/panel/runs/:id/turns/:index/translation": { language: "es" },
   "/v1/explain": { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] },
+  // With a grace period, so that the secret goes on.
+  "/keys/rotate": { grace_period_seconds: 3_600 },
+  "/sandbox/keys": {},
 };
 /** Of these, the ones that call nobody. */
-const CALLS_NOBODY = new Set(["/v1/explain", "/panel/runs/:id/stop"]);
+const CALLS_NOBODY = new Set(["/v1/explain", "/panel/runs/:id/stop", "/keys/rotate", "/sandbox/keys"]);
 /** The path is that of a run, which must have been made before. */
 const needsRun = ({ path }: Route): boolean => path.startsWith("/panel/runs/:id");
 
@@ -175,7 +179,7 @@ test("every call of a provider has its usage event, whatever the route; and only
     const name = `${route.method} ${route.path}`;
     if (route.method === "POST") {
       assert.ok(route.path in BODIES, `${name} is new: give it a body here, so that its ledger row is checked`);
-      assert.equal(response.status, 200, name);
+      assert.ok(response.ok, name);
     }
     assert.equal(rows.length, calls, `${name}: one usage event for each call of a provider`);
     if (calls === 0) continue;

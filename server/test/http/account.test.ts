@@ -110,6 +110,10 @@ test("/keys/me says what the key is and never a secret", async () => {
     rateLimitPerMin: 7,
     tokensPerMin: 5_000,
     maxConcurrentRequests: 3,
+    allowedModels: ["gpt-4o-mini"],
+    allowedProviders: ["openai"],
+    allowedIps: ["127.0.0.1", "::1"],
+    metadata: { team: "not shown" },
     expiresAtMs,
   });
   assert.deepEqual(await get("/keys/me", secret), {
@@ -117,6 +121,7 @@ test("/keys/me says what the key is and never a secret", async () => {
     name: "demo",
     anonymous: false,
     status: "active",
+    state: "active",
     soft_cap_usd: 0.25,
     hard_cap_usd: 0.5,
     budgets: unusedBudgets(0.25, 0.5),
@@ -124,6 +129,12 @@ test("/keys/me says what the key is and never a secret", async () => {
     tokens_per_min: 5_000,
     max_concurrent_requests: 3,
     rescue: null,
+    models: ["gpt-4o-mini"],
+    providers: ["openai"],
+    allowed_ips: ["127.0.0.1", "::1"],
+    signing_required: false,
+    self_service: false,
+    secrets: [{ prefix: secret.slice(0, 12), created_at: "2026-11-23T12:00:00.000Z", valid_until: null }],
     created_at: "2026-11-23T12:00:00.000Z",
     expires_at: "2026-11-24T12:00:00.000Z",
   });

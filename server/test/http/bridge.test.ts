@@ -174,8 +174,8 @@ for (const accept of ["application/json", "text/event-stream"]) {
       await eventually(() => inFlight.count === 0);
       const rows = await slow.events();
       assert.deepEqual(
-        rows.map((row) => `${row["outcome"]} ${row["status"]}`),
-        ["cancelled 499"],
+        rows.map((row) => [row["outcome"], row["status"]]),
+        [["cancelled", 499n]],
       );
       assert.equal(slow.simulator.served.totals().mistral.requests, 0);
       await assertHolds(slow.gateway.database);

@@ -6,11 +6,7 @@ import { presetNames, presets } from "../../src/http/fire-drill.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
 
 const TOKEN = "the-admin-token-of-this-test";
-const lines: string[] = [];
-const brikk = await startGateway({
-  environment: { BRIKK_ADMIN_TOKEN: TOKEN },
-  log: { write: (line) => void lines.push(line) },
-});
+const brikk = await startGateway({ environment: { BRIKK_ADMIN_TOKEN: TOKEN } });
 after(() => brikk.close());
 
 interface Fault {
@@ -69,7 +65,6 @@ test("the drill names its vendors, its presets in plain words, and no fault at f
 });
 
 test("a fault strikes the vendor it was put on, its strikes are counted, and once it is away the vendor is well", async () => {
-  const before = lines.length;
   const started = await admin("POST", "/faults", { vendor: "openai", preset: "errors" });
   assert.equal(started.status, 201);
   assert.deepEqual(
@@ -91,18 +86,29 @@ test("a fault strikes the vendor it was put on, its strikes are counted, and onc
   const stopped = await admin("DELETE", `/faults/${started.body.id}`);
   assert.deepEqual([stopped.status, stopped.body.faults], [200, []]);
   assert.equal((await chat("gpt-4o-mini")).status, 200);
-  const acts = lines
-    .slice(before)
-    .map((line) => JSON.parse(line) as Record<string, unknown>)
-    .filter(({ msg }) => msg === "an administrator acted");
+  const acts = await brikk.all("select * from audit_entries where kind = 'act' order by sequence");
+  const startedFault = { kind: "status", status: 500 };
   assert.deepEqual(
-    acts.map(({ act, fault_id: id, vendor, fault, preset }) => [act, id, vendor, fault, preset]),
+    acts.map(({ action, target, details }) => [action, target, JSON.parse(String(details))]),
     [
-      ["fire-drill.start", started.body.id, "openai", "status", "errors"],
-      ["fire-drill.stop", started.body.id, undefined, undefined, undefined],
+      ["fire_drill.start", "openai", { after: { vendor: "openai", preset: "errors", fault: startedFault } }],
+      [
+        "fire_drill.stop",
+        "openai",
+        {
+          before: {
+            id: started.body.id,
+            vendor: "openai",
+            share: 1,
+            count: null,
+            struck: inForce.struck,
+            fault: startedFault,
+          },
+        },
+      ],
     ],
   );
-  assert.ok(acts.every(({ request_id: id, remote_address: address }) => id !== undefined && address !== undefined));
+  assert.ok(acts.every((act) => act["actor"] === "admin" && act["ip"] !== null && act["request_id"] !== null));
 });
 
 test("a fault of one's own keeps to its share and its count, and all are taken away at once", async () => {

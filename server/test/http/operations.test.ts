@@ -190,8 +190,17 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
     [
       "DELETE /admin/fire-drill/faults",
       "DELETE /admin/fire-drill/faults/{id}",
+      "DELETE /admin/keys/{id}",
       "DELETE /panel/runs/{id}",
+      "GET /admin/audit",
+      "GET /admin/audit/head",
       "GET /admin/fire-drill",
+      "GET /admin/keys",
+      "GET /admin/keys/{id}",
+      "GET /admin/keys/{id}/usage",
+      "GET /admin/usage",
+      "GET /admin/usage/requests",
+      "GET /admin/usage/timeseries",
       "GET /agents",
       "GET /health",
       "GET /health/circuit-breakers",
@@ -205,14 +214,21 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "GET /usage/me/requests",
       "GET /usage/me/timeseries",
       "GET /v1/models",
+      "PATCH /admin/keys/{id}",
       "POST /admin/circuit-breakers/reset",
       "POST /admin/fire-drill/faults",
+      "POST /admin/keys",
+      "POST /admin/keys/{id}/revoke",
+      "POST /admin/keys/{id}/rotate",
+      "POST /admin/keys/{id}/signing-secret",
       "POST /agents/bridge",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",
+      "POST /keys/rotate",
       "POST /panel/runs",
       "POST /panel/runs/{id}/stop",
       "POST /panel/runs/{id}/turns/{index}/translation",
+      "POST /sandbox/keys",
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
       "POST /v1/explain",
@@ -233,7 +249,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       ids.add(operation.operationId);
       assert.ok(operation.responses && ("200" in operation.responses || "201" in operation.responses), path);
       const open = operation.security?.length === 0;
-      assert.equal(open, path.startsWith("/health"), path);
+      assert.equal(open, path.startsWith("/health") || path === "/sandbox/keys", path);
       const admin = path.startsWith("/admin");
       assert.deepEqual(operation.security, open ? [] : admin ? [{ adminToken: [] }] : undefined, path);
       if (!open)

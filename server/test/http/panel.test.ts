@@ -145,6 +145,24 @@ test("a rate limit in the middle ends the run with the rule; a run that was refu
   assert.deepEqual(runs, []);
 });
 
+test("what a key may not use speaks for nobody, in no turn and no translation", async () => {
+  const { id, secret } = await brikk.createKey({ allowedProviders: ["mistral"] });
+  const events = await panel(secret);
+  assert.deepEqual(
+    turnsIn(events).map(({ provider, fallback }) => `${provider} ${fallback}`),
+    [1, 2, 3, 4].flatMap(() => ["mistral true", "mistral false"]),
+  );
+  const path = `/panel/runs/${idIn(events)}/turns/1/translation`;
+  assert.equal((await clientOf(brikk, secret).post(path, { language: "ja" })).status, 200);
+  const rows = (await brikk.events()).filter((row) => row["key_id"] === id);
+  assert.deepEqual([...new Set(rows.map((row) => row["provider"]))], ["mistral"]);
+  const named = {
+    first_message: "Hello",
+    agents: [{ provider: "mistral" }, { provider: "openai", model: "gpt-4o-mini" }],
+  };
+  assert.equal((await clientOf(brikk, secret).post("/agents/bridge", named)).status, 403);
+});
+
 test("a key with one slot holds a run while it reads it", async () => {
   const { secret } = await brikk.createKey({ maxConcurrentRequests: 1 });
   assert.equal(endIn(await panel(secret)).data.ended, "max_turns");
@@ -438,8 +456,8 @@ test("after a crash finished runs are there, and the one that was under way is i
     const back = await openStream(next, secret, path, { headers: { "last-event-id": lastId } });
     await back.ended;
     assert.deepEqual(
-      back.events.map(({ event, data }) => `${event} ${data["ended"]}`),
-      ["run.stopped interrupted"],
+      back.events.map(({ event, data }) => [event, data["ended"]]),
+      [["run.stopped", "interrupted"]],
     );
   } finally {
     await next.close();

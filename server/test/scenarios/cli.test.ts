@@ -10,6 +10,7 @@ import { BrikkError } from "../../src/errors.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { lockInstance } from "../../src/storage/instance-lock.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
+import { eventRow, insertEvents, rollUpEvents } from "../ledger/ledger-rows.ts";
 import { brikkOnScratch, printed, type Ran } from "./brikk-command.ts";
 
 interface PrintedKey {
@@ -17,8 +18,19 @@ interface PrintedKey {
   readonly key_id: string;
   readonly key: string;
   readonly status: string;
-  readonly prefixes: readonly string[];
+  readonly secrets: readonly { readonly prefix: string; readonly valid_until: string | null }[];
 }
+
+/** A key's rules where nothing was chosen. */
+const NO_RULES = {
+  models: null,
+  providers: null,
+  allowed_ips: null,
+  signing_required: false,
+  metadata: null,
+  self_service: false,
+  revoked_at: null,
+};
 
 test("a key's life: made with its secret shown once, listed without it, revoked once and for all", async (t) => {
   const { brikk } = brikkOnScratch(t);
@@ -57,6 +69,7 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
     tokens_per_min: null,
     max_concurrent_requests: null,
     rescue: null,
+    ...NO_RULES,
     created_at: createdAt,
     expires_at: made["expires_at"],
   });
@@ -68,7 +81,10 @@ test("a key's life: made with its secret shown once, listed without it, revoked 
   assert.ok(!listing.stdout.includes(made.key));
   const [listed] = JSON.parse(listing.stdout) as PrintedKey[];
   assert.equal(listed?.status, "active");
-  assert.deepEqual(listed?.prefixes, [made.key.slice(0, 12)]);
+  assert.deepEqual(
+    listed?.secrets.map(({ prefix }) => prefix),
+    [made.key.slice(0, 12)],
+  );
   assert.match(
     (await brikk("keys", "list")).stdout,
     new RegExp(`${made.id}  demo +active +${made.key.slice(0, 12)}\\.\\.\\. +\\$0\\.50 +\\$1\\.25 +7 `),
@@ -161,6 +177,128 @@ test("a change that contradicts what the key has is refused in a sentence and ch
   assert.match(stderr, /was revoked for good/);
 });
 
+const RULES = [
+  ["--models", "gpt-4o-mini, brikk/auto"],
+  ["--providers", "openai"],
+  ["--allowed-ips", "203.0.113.7,2001:db8::/32"],
+  ["--metadata", "team=billing"],
+  ["--metadata", "note=a=b"],
+].flat();
+
+test("a key's rules are given, shown, kept by a change of something else, and taken away", async (t) => {
+  const { brikk } = brikkOnScratch(t);
+  const rules = {
+    models: ["gpt-4o-mini", "brikk/auto"],
+    providers: ["openai"],
+    allowed_ips: ["203.0.113.7", "2001:db8::/32"],
+    metadata: { team: "billing", note: "a=b" },
+  };
+  const made = await printed<PrintedKey & Record<string, unknown>>(
+    brikk("keys", "create", "--name", "demo", ...RULES, "--json"),
+  );
+  const show = async (): Promise<Record<string, unknown>> => printed(brikk("keys", "show", made.id, "--json"));
+  const shown = await show();
+  assert.deepEqual({ ...shown, ...rules }, shown);
+  await brikk("keys", "update", made.id, "--rate-limit-per-min", "7");
+  const limited = await show();
+  assert.deepEqual(limited, { ...shown, rate_limit_per_min: 7, version: limited["version"] });
+  const text = (await brikk("keys", "show", made.id)).stdout;
+  for (const line of [
+    /Status +active/,
+    /Models +gpt-4o-mini, brikk\/auto/,
+    /Metadata +note=a=b/,
+    /Secret +brikk_\w{6}\.\.\./,
+  ])
+    assert.match(text, line);
+  assert.ok(!text.includes(made.key));
+
+  const all = ["--models", "all", "--providers", "all", "--allowed-ips", "all", "--metadata", "none"];
+  await brikk("keys", "update", made.id, ...all, "--rate-limit-per-min", "default");
+  const bare = await show();
+  assert.deepEqual(bare, { ...shown, ...NO_RULES, version: bare["version"] });
+});
+
+test("secrets are renewed with the old one in its grace, and signing is asked for once there is a secret to sign with", async (t) => {
+  const { brikk } = brikkOnScratch(t);
+  const { id, key } = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
+  const rotated = await printed<Record<string, string>>(brikk("keys", "rotate", id, "--grace-hours", "2", "--json"));
+  assert.match(rotated["new_key"] ?? "", /^brikk_[0-9A-Za-z]{46}$/);
+  assert.equal(rotated["old_key_prefix"], key.slice(0, 12));
+  assert.equal(Date.parse(rotated["old_key_valid_until"]!) - Date.parse(rotated["rotated_at"]!), 7_200_000);
+  const { secrets } = await printed<PrintedKey>(brikk("keys", "show", id, "--json"));
+  assert.deepEqual(
+    new Map(secrets.map(({ prefix, valid_until: validUntil }) => [prefix, validUntil])),
+    new Map([
+      [key.slice(0, 12), rotated["old_key_valid_until"]],
+      [rotated["new_key"]?.slice(0, 12), null],
+    ]),
+  );
+
+  const early = await brikk("keys", "update", id, "--signing-required");
+  assert.deepEqual([early.code, early.stdout], [2, ""]);
+  assert.match(early.stderr, /--signing-required needs a signing secret/);
+  const { signing_secret: signing } = await printed<Record<string, string>>(
+    brikk("keys", "new-signing-secret", id, "--json"),
+  );
+  assert.match(signing ?? "", /^brikk_sig_/);
+  const signed = await printed<Record<string, unknown>>(brikk("keys", "update", id, "--signing-required", "--json"));
+  assert.equal(signed["signing_required"], true);
+  const unsigned = await printed<Record<string, unknown>>(
+    brikk("keys", "update", id, "--no-signing-required", "--json"),
+  );
+  assert.equal(unsigned["signing_required"], false);
+
+  const { stdout } = await brikk("keys", "create", "--name", "signing", "--signing-required");
+  assert.match(stdout, /Signing +brikk_sig_[\w-]{43}/);
+  await brikk("keys", "revoke", id);
+  for (const args of [
+    ["rotate", id],
+    ["new-signing-secret", id],
+  ]) {
+    const { code, stderr } = await brikk("keys", ...args);
+    assert.equal(code, 1);
+    assert.match(stderr, /was revoked for good/);
+  }
+});
+
+test("the usage of all keys is summed up by whatever is asked for", async (t) => {
+  const { brikk, url } = brikkOnScratch(t);
+  const { id } = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
+  const database = await openDatabase({ url });
+  t.after(() => database.close());
+  const at = (keyId: string, model: string) =>
+    eventRow({ key_id: keyId, model, occurred_at_ms: BigInt(Date.now() - 86_400_000), cost_nano_usd: 250_000_000n });
+  await insertEvents(database, [at(id, "model-a"), at(id, "model-b"), at("bk_other0000001", "model-b")]);
+  await rollUpEvents(database);
+
+  const { stdout } = await brikk("usage", "summary");
+  assert.match(stdout, /\$0\.75 for 3 requests/);
+  assert.match(
+    stdout,
+    new RegExp(`KEY +NAME +COST +REQUESTS.*\\n${id}  demo  \\$0\\.50 +2 +32 +48\\nbk_other0000001  - +\\$0\\.25 +1`),
+  );
+  interface Summary {
+    readonly total: { readonly cost_usd: number };
+    readonly data: readonly { readonly group: string; readonly cost_usd: number }[];
+    readonly complete: boolean;
+  }
+  const byModel = await printed<Summary>(brikk("usage", "summary", "--by", "model", "--key", id, "--json"));
+  assert.deepEqual(
+    [byModel.total.cost_usd, byModel.data.map(({ group, cost_usd: cost }) => [group, cost]), byModel.complete],
+    [
+      0.5,
+      [
+        ["model-a", 0.25],
+        ["model-b", 0.25],
+      ],
+      true,
+    ],
+  );
+  const first = await brikk("usage", "summary", "--by", "provider", "--limit", "1", "--from", "2020-01-01");
+  assert.equal(first.code, 2);
+  assert.match(first.stderr, /at most 366 days/);
+});
+
 test("a running server sees a changed key with the next poll", async (t) => {
   const { brikk, url } = brikkOnScratch(t);
   const database = await openDatabase({ url });
@@ -215,9 +353,17 @@ test("help is there for every command and goes to standard output", async () => 
     [["ledger", "--help"], /what every budget has spent/],
     [["ledger", "verify", "--help"], /window-spent/],
     [["ledger", "export", "-h"], /--format csv\|jsonl/],
+    [["audit", "--help"], /every act of an administrator/],
+    [["audit", "verify", "--help"], /--expect-head SEQUENCE:HASH/],
+    [["audit", "list", "--help"], /newest first/],
     [["keys", "create", "--help"], /--hard-cap-usd USD/],
     [["keys", "list", "-h"], /oldest first/],
     [["keys", "revoke", "--help"], /KEY_ID/],
+    [["keys", "show", "--help"], /beginnings of its secrets/],
+    [["keys", "rotate", "--help"], /--grace-hours N/],
+    [["keys", "new-signing-secret", "--help"], /The old one ends at once/],
+    [["usage", "--help"], /by whom and for what/],
+    [["usage", "summary", "--help"], /--by WHAT/],
   ];
   for (const [args, text] of cases) {
     const { code, stdout, stderr } = await answered(...args);
@@ -228,7 +374,7 @@ test("help is there for every command and goes to standard output", async () => 
 
 const misuses: readonly [string[], RegExp][] = [
   [["key"], /There is no command "key"/],
-  [["keys"], /keys create, keys list, keys update or keys revoke/],
+  [["keys"], /keys create, keys list, keys show, keys update, keys rotate, keys new-signing-secret or keys revoke/],
   [["keys", "delete"], /There is no command "keys delete"/],
   [["keys", "create"], /add --name NAME/],
   [["keys", "create", "demo"], /give the name as --name NAME/],
@@ -256,6 +402,13 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "update", "bk_000000000000", "--expires-in-days", "none"], /from 1 to 36500, or never/],
   [["keys", "update", "brikk_abc", "--name", "b"], /That is a secret, not an id/],
   [["ledger"], /ledger verify or ledger export/],
+  [["audit"], /audit list or audit verify/],
+  [["audit", "verify", "now"], /takes only --expect-head and --json/],
+  [["audit", "verify", "--expect-head", "12"], /--expect-head is "12"; give an entry's number and hash/],
+  [["audit", "list", "all"], /"all" is not understood/],
+  [["audit", "list", "--kind", "crime"], /--kind is "crime"; give one of request, refusal, act, notice/],
+  [["audit", "list", "--from", "2026-11-02", "--to", "2026-11-02"], /--from must be before --to/],
+  [["audit", "list", "--key", "brikk_abc"], /That is a secret, not an id/],
   [["ledger", "verify", "now"], /takes only --json/],
   [["ledger", "export"], /Add --from with a date such as 2026-11-23/],
   [["ledger", "export", "--from", "yesterday"], /--from is "yesterday"; give a date/],
@@ -271,7 +424,22 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "revoke"], /Which key\?/],
   [["keys", "revoke", "bk_a", "bk_b"], /One key at a time/],
   [["keys", "revoke", "brikk_abc"], /That is a secret, not an id/],
-  [["keys", "revoke", "bk_anonymous000"], /BRIKK_REQUIRE_AUTH=true/],
+  [["keys", "show"], /Which key\?/],
+  [["keys", "rotate", "bk_anonymous000"], /nothing to rotate/],
+  [["keys", "rotate", "bk_000000000000", "--grace-hours", "169"], /from 0 to 168/],
+  [["keys", "new-signing-secret", "bk_anonymous000"], /no signing secret/],
+  [["keys", "create", "--name", "a", "--models", ","], /--models is empty/],
+  [["keys", "create", "--name", "a", "--models", "a,a"], /--models has an entry twice/],
+  [["keys", "create", "--name", "a", "--models", "a b"], /--models has an entry that is no name/],
+  [["keys", "create", "--name", "a", "--allowed-ips", "here"], /--allowed-ips "here" is not an address/],
+  [["keys", "create", "--name", "a", "--metadata", "team"], /give NAME=VALUE/],
+  [["keys", "create", "--name", "a", "--metadata", "team=a", "--metadata", "team=b"], /team twice/],
+  [["keys", "update", "bk_000000000000", "--signing-required", "--no-signing-required"], /Give either/],
+  [["usage"], /Say usage summary/],
+  [["usage", "summary", "all"], /say what is wanted with options/],
+  [["usage", "summary", "--by", "caller"], /give key, provider, model or day/],
+  [["usage", "summary", "--key", "brikk_abc"], /That is a secret/],
+  [["usage", "summary", "--limit", "0"], /from 1 to 1000/],
 ];
 
 const EXPORT = ["ledger", "export", "--from", "2026-11-01", "--to", "2026-12-01", "--format", "csv"] as const;
@@ -317,6 +485,9 @@ test("what cannot be done is one sentence and exit code 1", async (t) => {
   const cases: readonly [Promise<Ran>, RegExp][] = [
     [brikk("keys", "revoke", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikk("keys", "update", "bk_000000000000", "--name", "b"), /There is no key bk_000000000000/],
+    [brikk("keys", "show", "bk_000000000000"), /There is no key bk_000000000000/],
+    [brikk("keys", "rotate", "bk_000000000000"), /There is no key bk_000000000000/],
+    [brikk("keys", "new-signing-secret", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikk(...EXPORT, "--key", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikkWith({ PORT: "many" }, "keys", "list"), /PORT is "many"/],
     [brikkWith({ DATABASE_URL: `sqlite:${join(path, "..", "..")}` }, "keys", "list"), /is a folder/],

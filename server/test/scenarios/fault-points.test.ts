@@ -6,7 +6,7 @@ import type { ApiKey } from "../../src/access/api-key.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { openLedger } from "../../src/ledger/ledger.ts";
 import { systemClock } from "../../src/lib/clock.ts";
-import { FAULT_POINTS, type FaultPoint } from "../../src/lib/fault-point.ts";
+import { FAULT_POINTS, type MoneyPoint } from "../../src/lib/fault-point.ts";
 import { nanoUsd } from "../../src/lib/money.ts";
 import type { Database, DialectName } from "../../src/storage/database.ts";
 import { ask, MODELS } from "../harness/callers.ts";
@@ -24,7 +24,7 @@ const SOFT_CAP = nanoUsd(200_000n);
 type Mode = "plain" | "streamed";
 
 /** How a step is come to: by serving, by being told to stop, or by starting after another process was killed. */
-const WAYS: Readonly<Record<FaultPoint, "serve" | "stop" | "start">> = {
+const WAYS: Readonly<Record<MoneyPoint, "serve" | "stop" | "start">> = {
   "lease-wanted": "serve",
   "lease-granted": "serve",
   reserved: "serve",
@@ -100,7 +100,7 @@ async function liveAndDie(
   const start = (environment: Record<string, string> = {}): Promise<GatewayProcess> =>
     startGatewayProcess(t, { databaseUrl, simulator, preload: PRELOAD, environment });
   const deadly = { BRIKK_TEST_KILL_AT: killAt };
-  const way = WAYS[killAt.split(":")[0] as FaultPoint];
+  const way = WAYS[killAt.split(":")[0] as MoneyPoint];
   const gateway = await start(way === "start" ? {} : deadly);
   await onStarted();
   const whole = await askUntilGone(gateway, secret, mode, (count) => {

@@ -7,6 +7,7 @@ import { createTestClock } from "../lib/test-clock.ts";
 
 /** A million usage events, of which a busy key has the half, over the 23 days of a month up to now. */
 const EVENTS = 1_000_000;
+const ADMIN_TOKEN = "an-admin-token-of-this-test";
 const clock = createTestClock();
 const FROM_MS = Date.UTC(2026, 10, 1);
 
@@ -15,7 +16,7 @@ let secret: string;
 let keyId: string;
 
 before(async () => {
-  brikk = await startGateway({ clock });
+  brikk = await startGateway({ clock, environment: { BRIKK_ADMIN_TOKEN: ADMIN_TOKEN } });
   ({ id: keyId, secret } = await brikk.createKey());
   const { database } = brikk.gateway;
   await seedEvents(database, {
@@ -30,7 +31,8 @@ before(async () => {
 after(() => brikk.close());
 
 async function get<T>(path: string): Promise<T> {
-  const response = await fetch(`${brikk.url}${path}`, { headers: { authorization: `Bearer ${secret}` } });
+  const bearer = path.startsWith("/admin") ? ADMIN_TOKEN : secret;
+  const response = await fetch(`${brikk.url}${path}`, { headers: { authorization: `Bearer ${bearer}` } });
   assert.equal(response.status, 200);
   return (await response.json()) as T;
 }
@@ -64,6 +66,24 @@ test("with a million usage events a month by hour is drawn from the roll-ups", a
     points.reduce((sum, { requests }) => sum + requests, 0),
     EVENTS / 2,
   );
+});
+
+test("with a million usage events the sums over all keys are drawn from the roll-ups, by whatever is asked for", async (t) => {
+  for (const groupBy of ["key", "provider", "model", "day"]) {
+    const path = `/admin/usage?from=2026-11-01&to=2026-11-24&group_by=${groupBy}`;
+    const cpuMs = await cpuMsOf(() => get(path));
+    t.diagnostic(`/admin/usage by ${groupBy}: ${cpuMs.toFixed(2)} ms of CPU`);
+    assert.ok(cpuMs < 200, `${cpuMs} ms`);
+    const { total, data } = await get<{ total: { requests: number }; data: { requests: number }[] }>(path);
+    assert.equal(total.requests, EVENTS);
+    assert.equal(
+      data.reduce((sum, { requests }) => sum + requests, 0),
+      EVENTS,
+    );
+  }
+  const cpuMs = await cpuMsOf(() => get("/admin/usage/requests?limit=50&outcome=cancelled"));
+  t.diagnostic(`a page of /admin/usage/requests: ${cpuMs.toFixed(2)} ms of CPU`);
+  assert.ok(cpuMs < 200, `${cpuMs} ms`);
 });
 
 interface Page {

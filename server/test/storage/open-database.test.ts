@@ -25,6 +25,8 @@ import {
 const TABLES = Object.keys({
   api_key_secrets: true,
   api_keys: true,
+  audit_entries: true,
+  audit_marks: true,
   budget_alerts: true,
   budget_windows: true,
   idempotent_answers: true,

@@ -1,9 +1,12 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ApiKey } from "../../access/api-key.ts";
-import type { Authenticate } from "../../access/authenticate.ts";
+import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
+import { isAddressAllowed } from "../../access/ip-allow-list.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
+import { BrikkError } from "../../errors.ts";
+import type { Verified, VerifySignature } from "../../access/verify-signature.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { InFlight } from "../in-flight.ts";
 
@@ -17,35 +20,50 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Served without a key and without a rate limit: health, docs, metrics. Every other route is closed, or `admin`. */
     open?: boolean;
+    /** Gives the answer of a rotation again, also to the secret that the rotation ended. */
+    repeatsRotation?: boolean;
   }
 }
 
 export interface AdmissionOptions {
   readonly authenticate: Authenticate;
+  readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly inFlight: InFlight;
   readonly metrics: Metrics;
 }
 
-/** draining or overloaded? -> authenticate -> rate limit, before a byte of the body is read. */
+/** draining or overloaded? -> authenticate -> allowed from there? -> signed? -> rate limit, before a byte of the body is read. */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
-  const { authenticate, rateLimiter, inFlight, metrics } = options;
+  const { authenticate, verifySignature, rateLimiter, inFlight, metrics } = options;
 
-  /** A promise only when who calls, or the limits, cannot be told from memory. */
+  /** A promise only when who calls, whether a nonce is new, or the limits cannot be told from memory. */
   function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
     const refusal = inFlight.refusal();
     if (refusal) {
       if (refusal.code === "draining") reply.header("connection", "close");
       throw refusal;
     }
-    const found = authenticate(request.headers);
-    if (found instanceof Promise) return found.then((key) => limit(request, reply, key));
-    return limit(request, reply, found);
+    const found = authenticate(request.headers, secretUseOf(request));
+    if (found instanceof Promise) return found.then((key) => admit(request, reply, key));
+    return admit(request, reply, found);
+  }
+
+  function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
+    request.key = key;
+    if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
+    const verified = verifySignature(request.raw, key);
+    if (verified instanceof Promise) return verified.then((late) => proceed(request, reply, late));
+    return proceed(request, reply, verified);
+  }
+
+  function proceed(request: FastifyRequest, reply: FastifyReply, verified: Verified): Promise<void> | undefined {
+    request.signedDigest = verified.contentDigest;
+    return limit(request, reply, request.key);
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
-    request.key = key;
-    const admission = rateLimiter.admit({ key, remoteAddress: request.socket.remoteAddress });
+    const admission = rateLimiter.admit({ key, remoteAddress: request.ip });
     if (admission instanceof Promise) return admission.then((decided) => take(request, reply, decided));
     take(request, reply, admission);
     return undefined;
@@ -76,3 +94,15 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     done();
   });
 }
+
+const addressRefusal = (key: ApiKey, address: string): BrikkError =>
+  new BrikkError(
+    "ip_not_allowed",
+    `The key ${key.id} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
+    { details: { scope: "key", rule: "allowed_ips", address } },
+  );
+
+const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>
+  routeOptions.config.repeatsRotation === true && headers["idempotency-key"] !== undefined
+    ? "repeat-of-rotation"
+    : "call";

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from "fastify";
 import { BrikkError } from "../../errors.ts";
 import { type JsonDocument, JsonDocumentError, parseJsonDocument } from "../../lib/json-document.ts";
+import { assertSignedBody } from "./signed-body.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -15,6 +16,7 @@ export function registerJsonBody(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "buffer" }, (request, body, done) => {
     try {
+      assertSignedBody(request, body as Buffer);
       request.document = parseJsonDocument(body as Buffer);
       done(null, request.document.value);
     } catch (error) {

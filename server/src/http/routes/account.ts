@@ -1,46 +1,18 @@
 import { z } from "zod";
 import type { ApiKey } from "../../access/api-key.ts";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
+import { presentedSecret } from "../../access/authenticate.ts";
+import type { KeyStore } from "../../access/key-store.ts";
+import { secretPrefix } from "../../access/secret.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
-import { readUsageSummary, type UsageSum } from "../../ledger/usage-summary.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
-import { leadingBudget, standingHeaders } from "../answer-headers.ts";
+import { standingHeaders } from "../answer-headers.ts";
 import type { App } from "../app-type.ts";
 import { budget, exampleBudget, leadingCaps, shownBudget } from "../schemas/budget.ts";
 import { refusals } from "../schemas/error.ts";
-
-const usageSum = z.object({ cost_usd: z.number(), requests: z.int(), tokens: z.int() });
-
-const usageAnswer = z
-  .object({
-    api_key_id: z.string(),
-    today: usageSum,
-    this_week: usageSum,
-    this_month: usageSum,
-    soft_cap_usd: z.number().nullable().describe("Of the shortest window that has a hard cap; `budgets` has all."),
-    hard_cap_usd: z.number().nullable(),
-    soft_cap_exceeded: z.boolean(),
-    hard_cap_exceeded: z.boolean(),
-    resets_at: z.string().describe("When that window's budget begins anew (UTC)."),
-    budgets: z.array(budget).describe("Day, week and month; every one that has a cap applies."),
-  })
-  .meta({
-    id: "Usage",
-    example: {
-      api_key_id: "bk_Example00001",
-      today: { cost_usd: 0.00042, requests: 3, tokens: 812 },
-      this_week: { cost_usd: 0.45, requests: 310, tokens: 81_200 },
-      this_month: { cost_usd: 1.2, requests: 900, tokens: 240_000 },
-      soft_cap_usd: 5,
-      hard_cap_usd: 10,
-      soft_cap_exceeded: false,
-      hard_cap_exceeded: false,
-      resets_at: "2026-11-24T00:00:00.000Z",
-      budgets: [exampleBudget],
-    },
-  });
+import { usageAnswer } from "../schemas/key-usage.ts";
+import { answerKeyUsage } from "../usage-answers.ts";
 
 const keyAnswer = z
   .object({
@@ -48,6 +20,9 @@ const keyAnswer = z
     name: z.string(),
     anonymous: z.boolean(),
     status: z.literal("active"),
+    state: z
+      .enum(["active", "in_grace"])
+      .describe("Of the secret that the request came with. in_grace: a rotation replaced it, and it ends soon."),
     soft_cap_usd: z.number().nullable(),
     hard_cap_usd: z.number().nullable(),
     budgets: z.array(budget),
@@ -60,6 +35,23 @@ const keyAnswer = z
       .describe(
         "continue or restart: what is done with streams that break midway, unless a request's X-Brikk-Rescue says otherwise. null: nothing.",
       ),
+    models: z.array(z.string()).nullable().describe("What it may use; null: every model."),
+    providers: z.array(z.string()).nullable().describe("null: every provider."),
+    allowed_ips: z.array(z.string()).nullable().describe("Where it may be used from; null: everywhere."),
+    signing_required: z.boolean().describe("Requests without a valid signature are refused."),
+    self_service: z.boolean().describe("Made by its holder, with POST /sandbox/keys."),
+    secrets: z
+      .array(
+        z.object({
+          prefix: z.string().describe("The first characters."),
+          created_at: z.string(),
+          valid_until: z
+            .string()
+            .nullable()
+            .describe("The first moment at which it is no longer accepted; null: none is set."),
+        }),
+      )
+      .describe("The key's secrets that are accepted, oldest first."),
     created_at: z.string(),
     expires_at: z.string().nullable(),
   })
@@ -70,6 +62,7 @@ const keyAnswer = z
       name: "demo",
       anonymous: false,
       status: "active",
+      state: "active",
       soft_cap_usd: 5,
       hard_cap_usd: 10,
       budgets: [exampleBudget],
@@ -77,6 +70,12 @@ const keyAnswer = z
       tokens_per_min: null,
       max_concurrent_requests: null,
       rescue: null,
+      models: ["gpt-4o-mini", "mistral/mistral-small-latest"],
+      providers: null,
+      allowed_ips: null,
+      signing_required: false,
+      self_service: false,
+      secrets: [{ prefix: "brikk_aB3dE5", created_at: "2026-11-23T09:00:00.000Z", valid_until: null }],
       created_at: "2026-11-23T09:00:00.000Z",
       expires_at: null,
     },
@@ -85,9 +84,9 @@ const keyAnswer = z
 /** What a caller may know of its own key. */
 export function registerAccountRoutes(
   app: App,
-  options: { ledger: Ledger; database: Database; clock: Clock; rateLimitPerMin: number },
+  options: { ledger: Ledger; database: Database; keyStore: KeyStore; clock: Clock; rateLimitPerMin: number },
 ): void {
-  const { ledger, database, clock } = options;
+  const { ledger, database, keyStore, clock } = options;
 
   app.get(
     "/usage/me",
@@ -101,20 +100,9 @@ export function registerAccountRoutes(
       },
     },
     async (request, reply): Promise<z.infer<typeof usageAnswer>> => {
-      const summary = await readUsageSummary(database, clock, { keyId: request.key.id });
       const standing = await ledger.standingNow(request.key);
       reply.headers(standingHeaders(standing));
-      return {
-        api_key_id: request.key.id,
-        today: shown(summary.today),
-        this_week: shown(summary.thisWeek),
-        this_month: shown(summary.thisMonth),
-        ...leadingCaps(standing),
-        soft_cap_exceeded: standing.budgets.some(({ softCapExceeded }) => softCapExceeded),
-        hard_cap_exceeded: standing.budgets.some(({ hardCapExceeded }) => hardCapExceeded),
-        resets_at: new Date(leadingBudget(standing).resetsAtMs).toISOString(),
-        budgets: standing.budgets.map(shownBudget),
-      };
+      return answerKeyUsage({ database, clock }, request.key, standing);
     },
   );
 
@@ -124,26 +112,42 @@ export function registerAccountRoutes(
       schema: {
         operationId: "getMyKey",
         summary: "This key",
-        description: "The key's id, caps and limits; never a secret.",
+        description: "The key's id, caps, limits and rights, and the beginnings of its secrets; never a secret.",
         tags: ["Account"],
         response: { 200: keyAnswer.describe("The key."), ...refusals },
       },
     },
     async (request, reply): Promise<z.infer<typeof keyAnswer>> => {
       const key: ApiKey = request.key;
-      const standing = await ledger.standingNow(key);
+      const [standing, listed] = await Promise.all([ledger.standingNow(key), keyStore.find(key.id)]);
       reply.headers(standingHeaders(standing));
+      const secrets = listed?.secrets ?? [];
+      const presented = presentedSecret(request.headers);
+      const inGrace = secrets.some(
+        ({ prefix, notAfterMs }) => notAfterMs !== undefined && presented && secretPrefix(presented) === prefix,
+      );
       return {
         key_id: key.id,
         name: key.name,
         anonymous: key.id === ANONYMOUS_KEY_ID,
         status: "active",
+        state: inGrace ? "in_grace" : "active",
         ...leadingCaps(standing),
         budgets: standing.budgets.map(shownBudget),
         rate_limit_per_min: key.rateLimitPerMin ?? options.rateLimitPerMin,
         tokens_per_min: key.tokensPerMin ?? null,
         max_concurrent_requests: key.maxConcurrentRequests ?? null,
         rescue: key.rescue ?? null,
+        models: copyOrNull(key.allowedModels),
+        providers: copyOrNull(key.allowedProviders),
+        allowed_ips: copyOrNull(key.allowedIps),
+        signing_required: key.signingRequired === true,
+        self_service: key.selfService === true,
+        secrets: secrets.map(({ prefix, createdAtMs, notAfterMs }) => ({
+          prefix,
+          created_at: new Date(createdAtMs).toISOString(),
+          valid_until: notAfterMs === undefined ? null : new Date(notAfterMs).toISOString(),
+        })),
         created_at: new Date(key.createdAtMs).toISOString(),
         expires_at: key.expiresAtMs === undefined ? null : new Date(key.expiresAtMs).toISOString(),
       };
@@ -151,8 +155,4 @@ export function registerAccountRoutes(
   );
 }
 
-const shown = (sum: UsageSum): z.infer<typeof usageSum> => ({
-  cost_usd: usdNumber(sum.cost),
-  requests: sum.requests,
-  tokens: sum.tokens,
-});
+const copyOrNull = (names: readonly string[] | undefined): string[] | null => (names === undefined ? null : [...names]);

@@ -1,20 +1,20 @@
 import { z } from "zod";
 import type { ProviderHealth } from "../../completion/provider-health.ts";
+import type { AuditTrail } from "../../audit/audit-trail.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { ProviderSet } from "../../providers/provider-set.ts";
-import type { Logger } from "../../telemetry/log.ts";
+import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
-import { noteAdminAct } from "../note-admin-act.ts";
 import { circuitBreaker, exampleBreaker, shownBreaker } from "../schemas/circuit-breaker.ts";
 import { adminRefusals, bodyRefusals, refusals } from "../schemas/error.ts";
 
 /** For who knows that a provider is well again before its breaker does. */
 export function registerAdminCircuitBreakerRoutes(
   app: App,
-  options: { health: ProviderHealth; providers: ProviderSet; clock: Clock; logger: Logger },
+  options: { health: ProviderHealth; providers: ProviderSet; clock: Clock; audit: AuditTrail },
 ): void {
-  const { health, providers, clock, logger } = options;
+  const { health, providers, clock, audit } = options;
   app.post(
     "/admin/circuit-breakers/reset",
     {
@@ -53,7 +53,7 @@ export function registerAdminCircuitBreakerRoutes(
         },
       },
     },
-    (request) => {
+    async (request, _reply) => {
       const { provider, model } = request.body ?? {};
       if (provider !== undefined && !providers.known.includes(provider))
         throw new BrikkError(
@@ -63,8 +63,14 @@ export function registerAdminCircuitBreakerRoutes(
             param: "provider",
           },
         );
+      // Before it is done: nothing is done that is not on record.
+      await audit.record({
+        actor: adminActor(request),
+        action: "circuit_breaker.reset",
+        ...(provider !== undefined && { target: provider }),
+        ...(model !== undefined && { after: { model } }),
+      });
       const reset = health.reset(provider, model);
-      noteAdminAct(logger, request, "circuit-breakers.reset", { provider, model, reset });
       return { reset, breakers: health.targets().map((target) => shownBreaker(target, clock.now())) };
     },
   );

@@ -1,10 +1,10 @@
 import { type ActiveFault, faultRuleSchema, faultSchema, VENDORS } from "@brikk/simulator/faults";
 import { z } from "zod";
+import type { AuditTrail } from "../../audit/audit-trail.ts";
 import { BrikkError } from "../../errors.ts";
-import type { Logger } from "../../telemetry/log.ts";
+import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
 import { type FireDrill, presetNames, presets } from "../fire-drill.ts";
-import { noteAdminAct } from "../note-admin-act.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 
 const fault = faultSchema.meta({
@@ -74,9 +74,9 @@ const REAL_PROVIDERS =
 /** Practice for a bad day: faults on the simulated providers, to see the breakers and the fallback at work. */
 export function registerAdminFireDrillRoutes(
   app: App,
-  options: { fireDrill: () => FireDrill | undefined; logger: Logger },
+  options: { fireDrill: () => FireDrill | undefined; audit: AuditTrail },
 ): void {
-  const { logger } = options;
+  const { audit } = options;
   const common = { tags: ["Administration"], security: [{ adminToken: [] }] };
   const unavailable = { 409: refusal("Real providers serve here; there is nothing to drill on.") };
 
@@ -136,16 +136,14 @@ export function registerAdminFireDrillRoutes(
       const { preset, fault: given, ...rule } = request.body;
       const chosen = preset === undefined ? given : presets[preset].fault;
       if (chosen === undefined) throw new BrikkError("invalid_request", "Give either a preset or a fault.");
-      const active = drill.set({ ...rule, fault: chosen });
-      const { vendor, share, count } = active;
-      noteAdminAct(logger, request, "fire-drill.start", {
-        fault_id: active.id,
-        vendor,
-        fault: chosen.kind,
-        preset,
-        share,
-        count,
+      // Every act is put on record before it is done.
+      await audit.record({
+        actor: adminActor(request),
+        action: "fire_drill.start",
+        target: rule.vendor,
+        after: { ...rule, preset, fault: chosen },
       });
+      const active = drill.set({ ...rule, fault: chosen });
       return reply.code(201).send(shownFault(active));
     },
   );
@@ -168,11 +166,19 @@ export function registerAdminFireDrillRoutes(
         },
       },
     },
-    (request) => {
+    async (request, _reply) => {
       const drill = running();
       const { id } = request.params;
-      if (!drill.unset(id)) throw new BrikkError("not_found", `No fault in force is called ${id}.`, { param: "id" });
-      noteAdminAct(logger, request, "fire-drill.stop", { fault_id: id });
+      const active = drill.list().find((one) => one.id === id);
+      if (active === undefined)
+        throw new BrikkError("not_found", `No fault in force is called ${id}.`, { param: "id" });
+      await audit.record({
+        actor: adminActor(request),
+        action: "fire_drill.stop",
+        target: active.vendor,
+        before: { ...shownFault(active) },
+      });
+      drill.unset(id);
       return { faults: drill.list().map(shownFault) };
     },
   );
@@ -189,11 +195,14 @@ export function registerAdminFireDrillRoutes(
         response: { 200: faultsInForce.describe("None is left."), ...adminRefusals, ...unavailable },
       },
     },
-    (request) => {
+    async (request, _reply) => {
       const drill = running();
-      const stopped = drill.list().length;
+      await audit.record({
+        actor: adminActor(request),
+        action: "fire_drill.stop_all",
+        before: { faults: drill.list().map(shownFault) },
+      });
       drill.clear();
-      noteAdminAct(logger, request, "fire-drill.stop-all", { stopped });
       return { faults: [] };
     },
   );

@@ -228,7 +228,7 @@ export function registerAgentRoutes(
         { request, reply },
         {
           request: completion,
-          chooseRoute: () => router.byWish({ preference, language, policy }, completion),
+          chooseRoute: () => router.byWish({ preference, language, policy }, completion, request.key),
         },
       );
       if (!completed.answer) return reply.hijack();
@@ -288,7 +288,7 @@ export function registerAgentRoutes(
       const model = `${agent}/${connected.provider.defaultModel}`;
       const completed = await answerCompletion(
         { request, reply },
-        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected) },
+        { request: agentRequest(model, request.body), chooseRoute: () => router.byProvider(connected, request.key) },
       );
       if (!completed.answer) return reply.hijack();
       return shown(request.id, completed.answer, completed.report);

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { ModelRouter } from "../../completion/model-router.ts";
-import { bridgeScript } from "../../conversations/bridge.ts";
+import { type BridgeAgent, bridgeScript } from "../../conversations/bridge.ts";
 import { type ConversationServices, holdConversation, stopped } from "../../conversations/hold-conversation.ts";
 import { readLive } from "../../conversations/reading.ts";
 import { BEFORE_ALL } from "../../conversations/transcript-events.ts";
@@ -30,7 +30,7 @@ const bridgeAgent = z.strictObject({
 const bridgeRequest = z
   .strictObject({
     first_message: z.string().min(1).max(20_000).describe("What the first agent answers."),
-    agents: z.tuple([bridgeAgent, bridgeAgent]),
+    agents: z.array(bridgeAgent).length(2, "must be two"),
     max_turns: z.int().min(1).max(12).default(6),
     language: languageTag.optional().describe("What both speak; without it, the first message's."),
     max_tokens: z.int().min(16).max(2_000).default(400).describe("Of each turn."),
@@ -86,7 +86,15 @@ export function registerBridgeRoute(
         language,
         max_tokens: maxTokens,
       } = request.body;
-      const script = bridgeScript({ firstMessage, agents, maxTurns, language, maxTokens }, { providers, router });
+      const [first, second] = agents as [BridgeAgent, BridgeAgent];
+      const script = bridgeScript(
+        { firstMessage, agents: [first, second], maxTurns, language, maxTokens },
+        request.key,
+        {
+          providers,
+          router,
+        },
+      );
       const held = holdConversation(services, callerOf(request), script);
       const left = (): void => {
         if (!reply.raw.writableFinished) held.stop(stopped("The caller left before the conversation was over."));

@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { readCompletionRequest } from "../../completion/completion-request.ts";
+import { offeredModels } from "../../completion/allowed-models.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
 import type { ModelCatalogue } from "../../ledger/model-catalogue.ts";
 import type { PicoUsdPerToken } from "../../lib/money.ts";
@@ -32,7 +33,7 @@ export function registerCompletionRoutes(
         { request, reply },
         {
           request: completion,
-          chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion),
+          chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion, request.key),
         },
       );
       // A stream has gone out by itself; a caller who left is answered by nobody.
@@ -77,35 +78,33 @@ export function registerCompletionRoutes(
       schema: {
         operationId: "listModels",
         summary: "Models, with price and context length",
-        description: "Every model of the configured providers that has a price.",
+        description: "Every model of the configured providers that has a price and that the key may use.",
         tags: ["OpenAI-compatible"],
         response: { 200: modelList.describe("The models."), ...refusals },
       },
     },
-    async (): Promise<z.infer<typeof modelList>> => ({
+    async ({ key }): Promise<z.infer<typeof modelList>> => ({
       object: "list",
       data: providers.all.flatMap(({ provider }) =>
-        catalogue()
-          .list(provider.name)
-          .map((model) => ({
-            id: model.id,
-            object: "model" as const,
-            created: model.created ?? 0,
-            owned_by: model.provider,
-            kind: model.kind,
-            context_length: model.contextTokens ?? null,
-            max_output_tokens: model.maxOutputTokens ?? null,
-            type: "base" as const,
-            capabilities: { completion_chat: model.kind === "chat" },
-            ...(model.contextTokens !== undefined && { max_context_length: model.contextTokens }),
-            price: {
-              input_usd_per_million: usdPerMillion(model.rates.freshInput),
-              cached_input_usd_per_million: usdPerMillion(model.rates.cachedInput),
-              output_usd_per_million: usdPerMillion(model.rates.output),
-              version: model.rates.version,
-            },
-            simulated: provider.simulated,
-          })),
+        offeredModels(catalogue(), provider.name, key, providers.known).map((model) => ({
+          id: model.id,
+          object: "model" as const,
+          created: model.created ?? 0,
+          owned_by: model.provider,
+          kind: model.kind,
+          context_length: model.contextTokens ?? null,
+          max_output_tokens: model.maxOutputTokens ?? null,
+          type: "base" as const,
+          capabilities: { completion_chat: model.kind === "chat" },
+          ...(model.contextTokens !== undefined && { max_context_length: model.contextTokens }),
+          price: {
+            input_usd_per_million: usdPerMillion(model.rates.freshInput),
+            cached_input_usd_per_million: usdPerMillion(model.rates.cachedInput),
+            output_usd_per_million: usdPerMillion(model.rates.output),
+            version: model.rates.version,
+          },
+          simulated: provider.simulated,
+        })),
       ),
     }),
   );

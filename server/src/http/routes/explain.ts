@@ -125,7 +125,7 @@ export function registerExplainRoute(
       const explained = await explainCompletion(services, {
         key: request.key,
         request: completion,
-        chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion),
+        chooseRoute: () => router.byName([completion.model, ...completion.fallbackModels], completion, request.key),
       });
       reply.headers(standingHeaders(explained));
       const { key } = request;

@@ -298,7 +298,7 @@ export function registerPanelRoutes(
         { request, reply },
         {
           request: completion,
-          chooseRoute: () => router.byWish({ preference: "cheap", language }, completion),
+          chooseRoute: () => router.byWish({ preference: "cheap", language }, completion, request.key),
         },
       );
       if (!answer) return reply.hijack();

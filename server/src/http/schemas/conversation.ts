@@ -60,7 +60,7 @@ const totals = z.object({
   fallbacks: z.int(),
 });
 
-export const ending = z
+const ending = z
   .enum(ENDINGS)
   .nullable()
   .describe(
@@ -90,7 +90,7 @@ export const panelRunSummary = panelRun
   .omit({ turns: true, agents: true, request_id: true })
   .extend({ prompt: z.string().describe("Its beginning.") });
 
-export const exampleTurn: z.infer<typeof turnAnswer> = {
+const exampleTurn: z.infer<typeof turnAnswer> = {
   index: 1,
   round: 1,
   agent: "Ada",

@@ -51,6 +51,7 @@ export const completionRefusals = {
   ...refusals,
   ...bodyRefusals,
   402: refusal("The request does not fit in what is left of the budget."),
+  403: refusal("The key may not use the model; `details` names the rule and what is allowed."),
   404: refusal("No configured provider offers the model."),
   422: refusal("The provider finds the request's content wrong."),
   502: refusal("The provider failed, and so did every fallback there was."),

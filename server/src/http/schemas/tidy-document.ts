@@ -9,13 +9,15 @@ const PREFIX = "#/components/schemas/";
  * What zod writes for OpenAPI 3.0, as a strict reader wants it: every registered schema comes out twice, as what is sent and as
  * what is answered, of which mostly one is used, and else mostly one is the other's copy; a reference may come wrapped into an
  * `allOf` of its own; and `nullable` says nothing there without a `type` beside it
- * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20).
+ * (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20). A body that may be null may be left out.
  */
 export function tidyDocument(document: object): JsonObject {
   const tidy = structuredClone(document) as JsonObject & { components?: { schemas?: JsonObject } };
   const schemas = tidy.components?.schemas;
   if (schemas === undefined) return tidy;
+  letBodiesBeLeftOut(tidy);
   pushNullableDown(tidy);
+  listNullInEnums(tidy);
   unwrapReferences(tidy);
 
   const used = reachable(tidy, schemas);
@@ -54,11 +56,31 @@ function eachReference(value: Json, found: (holder: JsonObject, target: string) 
   });
 }
 
+function letBodiesBeLeftOut(value: Json): void {
+  eachObject(value, ({ requestBody }) => {
+    if (!isObject(requestBody)) return;
+    eachObject(requestBody["content"] ?? null, (media) => {
+      const { schema } = media;
+      if (!isObject(schema) || schema["nullable"] !== true) return;
+      delete schema["nullable"];
+      requestBody["required"] = false;
+    });
+  });
+}
+
 function pushNullableDown(value: Json): void {
   eachObject(value, (schema) => {
     if (schema["nullable"] !== true || "type" in schema || !Array.isArray(schema["anyOf"])) return;
     delete schema["nullable"];
     for (const branch of schema["anyOf"]) if (isObject(branch)) branch["nullable"] = true;
+  });
+}
+
+/** An enum is a list of all values, `nullable` or not (https://spec.openapis.org/oas/v3.0.4.html#fixed-fields-20). */
+function listNullInEnums(value: Json): void {
+  eachObject(value, (schema) => {
+    const { nullable, enum: values } = schema;
+    if (nullable === true && Array.isArray(values) && !values.includes(null)) values.push(null);
   });
 }
 
