@@ -4,6 +4,7 @@ const layers = [
   ["errors", "config"],
   ["storage", "resilience", "telemetry"],
   ["access", "ledger", "audit", "providers"],
+  ["credentials"],
   ["completion"],
   ["conversations"],
   ["http"],

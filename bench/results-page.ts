@@ -1,5 +1,6 @@
 import { cpuPerRequestUs, type Measurement, median } from "./measurements.ts";
 import type { JobResult } from "./load.ts";
+import type { AccessCost } from "./access.ts";
 import type { ResilienceCost } from "./resilience.ts";
 import type { ProcessMemory } from "./process-usage.ts";
 import { BEAT_MS } from "./workload.ts";
@@ -16,6 +17,7 @@ export interface Results {
   /** Brikk's own count of what it asked of its database. */
   readonly ledger: readonly LedgerLoad[];
   readonly resilience: ResilienceCost;
+  readonly access: AccessCost;
 }
 
 export interface LedgerLoad {
@@ -51,7 +53,7 @@ export const perChunkUs = (gateway: GatewayResults): number =>
   (LOAD.moreChunks - LOAD.chunks);
 
 export function resultsPage(results: Results): string {
-  const { gateways, direct, profile, resilience } = results;
+  const { gateways, direct, profile, resilience, access } = results;
   const brikk = gateways.find(({ name }) => name === "Brikk")!;
   return `# Benchmarks
 
@@ -153,6 +155,19 @@ ${table(
     (measured.load.requests / usageTransactions).toFixed(1),
     String(leaseTransactions),
   ]),
+)}
+## What access costs
+
+Who calls, from where, whether its key asks for a signature, with 1,000 keys known: the hooks that are run for a closed route, less
+those for an open one. Rate limits are not among them. To be put on record is what a request adds to the audit trail, its part of the
+commit that many share included. The best of several rounds.
+
+${table(
+  ["", "CPU per request"],
+  [
+    ["to be let in (less than 5 us are allowed)", us(access.enterUs)],
+    ["to be put on record", us(access.auditUs)],
+  ],
 )}
 ## What resilience costs
 

@@ -14,6 +14,7 @@ import {
 } from "./gateways.ts";
 import { cpuPerRequestUs, type LoadShape, measure, type Measurement, median, send } from "./measurements.ts";
 import { readMemory } from "./process-usage.ts";
+import { measureAccess } from "./access.ts";
 import { measureResilience } from "./resilience.ts";
 import {
   type GatewayResults,
@@ -30,9 +31,14 @@ import { launchPostgres } from "../server/test/harness/postgres-server.ts";
 /**
  * npm run bench [-- --rounds 5]       all gateways in turn, round after round; writes bench/results.md
  * npm run bench -- --profile-only     only where Brikk's CPU goes, on the terminal
+ * npm run bench -- --access-only      only what it costs to be let in, on the terminal
  */
 const { values: options } = parseArgs({
-  options: { rounds: { type: "string", default: "5" }, "profile-only": { type: "boolean", default: false } },
+  options: {
+    rounds: { type: "string", default: "5" },
+    "profile-only": { type: "boolean", default: false },
+    "access-only": { type: "boolean", default: false },
+  },
 });
 const rounds = Math.max(1, Number.parseInt(options.rounds, 10) || 5);
 
@@ -91,7 +97,7 @@ async function startAll(surroundings: Surroundings): Promise<{ gateways: Running
 async function compare(
   generator: ChildProcess,
   surroundings: Surroundings,
-): Promise<Omit<Results, "about" | "profile" | "resilience"> & { versions: string }> {
+): Promise<Omit<Results, "about" | "profile" | "resilience" | "access"> & { versions: string }> {
   const { gateways, missing } = await startAll(surroundings);
   const results = gateways.map(({ name }): Mutable<GatewayResults> => ({
     name,
@@ -241,7 +247,12 @@ try {
     (resolve) => void upstream.once("message", (message) => resolve((message as { port: number }).port)),
   );
   const surroundings = { upstreamPort, folder };
-  if (options["profile-only"]) {
+  if (options["access-only"]) {
+    const { enterUs, auditUs } = await measureAccess();
+    process.stdout.write(
+      `${enterUs.toFixed(2)} us of CPU for a request to be let in, ${auditUs.toFixed(2)} us to be put on record.\n`,
+    );
+  } else if (options["profile-only"]) {
     const profile = await profileBrikk(generator, surroundings);
     process.stdout.write(
       `${profileTable(profile, ({ areas }) => areas, "code", 0.005)}\n${profileTable(profile, ({ callers }) => callers, "asked for by", 0.004)}\n${profileTable(profile, ({ functions }) => functions, "function", 0.004)}`,
@@ -251,6 +262,8 @@ try {
     const profile = await profileBrikk(generator, surroundings);
     say("Measuring what resilience costs ...");
     const resilience = await measureResilience();
+    say("Measuring what access costs ...");
+    const access = await measureAccess();
     const about: Results["about"] = [
       ["Date", startedAt.toISOString().slice(0, 16).replace("T", " ") + " UTC"],
       ["Machine", `${cpus().length} cores of ${cpus()[0]!.model.trim()}, Linux ${release()}`],
@@ -261,7 +274,7 @@ try {
         `${loadBefore.toFixed(1)} before the run: ${loadBefore > 0.3 ? "other programs ran on this machine at the same time, so Node's CPU figures are too high, and requests/s and latency worse than they could be" : "nothing else ran"}`,
       ],
     ];
-    const results: Results = { ...compared, about, profile, resilience };
+    const results: Results = { ...compared, about, profile, resilience, access };
     const path = join(import.meta.dirname, "results.md");
     writeFileSync(path, resultsPage(results));
     for (const { name, plain: whole, streamed: streams } of results.gateways)

@@ -21,6 +21,9 @@ const commands = {
   fix: ["scripts/fix.ts"],
   openapi: ["scripts/write-openapi.ts"],
   bench: ["bench/run.ts"],
+  fuzz: ["scripts/fuzz.ts"],
+  sbom: ["scripts/sbom.ts"],
+  advisories: ["scripts/advisories.ts"],
 };
 
 /** The oldest Node that runs TypeScript as it is without a warning, and has the SQLite this project uses. */

@@ -1,4 +1,5 @@
 import type { Check } from "./check.ts";
+import { citationFaults } from "./citations.ts";
 import { readIfThere } from "./repository.ts";
 
 const PAGE = "docs/promises.md";
@@ -19,13 +20,3 @@ export const promises: Check = {
     });
   },
 };
-
-function citationFaults(row: string): string[] {
-  const citations = [...row.matchAll(/([\w./-]+\.test\.ts)`?:\s*`?"([^"]+)"/g)];
-  if (citations.length === 0) return ["cites no test."];
-  return citations.flatMap(([, path = "", name = ""]) => {
-    const source = readIfThere(path);
-    if (source === undefined) return [`cites ${path}, which does not exist.`];
-    return source.includes(name) ? [] : [`cites "${name}", which is not in ${path}.`];
-  });
-}

@@ -3,6 +3,7 @@ import { environmentReads } from "./environment-reads.ts";
 import { generatedFilesCurrent } from "./generated-files.ts";
 import { importDirection } from "./import-direction.ts";
 import { promises } from "./promises.ts";
+import { securityPage } from "./security-page.ts";
 import { toolCheck } from "./tool.ts";
 import { vendorNames } from "./vendor-names.ts";
 
@@ -21,6 +22,7 @@ const checks: readonly Check[] = [
     "--config=redocly.yaml",
   ]),
   promises,
+  securityPage,
 ];
 
 export interface Tally {

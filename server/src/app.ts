@@ -1,22 +1,29 @@
-import { STATUS_CODES } from "node:http";
-import type { Socket } from "node:net";
 import fastify, { type FastifyHttpOptions, type RawServerDefault } from "fastify";
 import { validatorCompiler } from "fastify-type-provider-zod";
 import type { CompletionServices } from "./completion/run-completion.ts";
 import type { ConversationServices } from "./conversations/hold-conversation.ts";
 import { createPanelRuns } from "./conversations/panel-runs.ts";
-import { BrikkError, type ErrorCode } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { createAnswerCompletion } from "./http/answer-completion.ts";
 import type { App } from "./http/app-type.ts";
-import { answerFrameworkError, registerErrorHandler } from "./http/error-handler.ts";
+import { createBrokenRequestAnswer } from "./http/broken-request.ts";
+import { createConnections } from "./http/connections.ts";
+import { createFrameworkErrorAnswer, registerErrorHandler } from "./http/error-handler.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerAudit } from "./http/hooks/audit.ts";
+import { registerCaller } from "./http/hooks/caller.ts";
+import { registerCors } from "./http/hooks/cors.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
-import { registerRequestIdentity, requestIdOf } from "./http/hooks/request-identity.ts";
+import { originForm, registerRequestForm } from "./http/hooks/request-form.ts";
+import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-identity.ts";
 import { registerSignedBody } from "./http/hooks/signed-body.ts";
+import { registerSecurityHeaders } from "./http/hooks/security-headers.ts";
+import { registerStraySecrets } from "./http/hooks/stray-secrets.ts";
+import { replaceNodeAnswers } from "./http/node-answers.ts";
+import { collectRoutes } from "./http/route-table.ts";
+import { type WireLimits, WIRE_LIMITS } from "./http/wire-limits.ts";
 import { gaugeProviders } from "./http/record-providers.ts";
 import { createRecorder } from "./http/record-completion.ts";
 import { registerAccountRoutes } from "./http/routes/account.ts";
@@ -24,6 +31,7 @@ import { registerAdminAuditRoutes } from "./http/routes/admin-audit.ts";
 import { registerAdminCircuitBreakerRoutes } from "./http/routes/admin-circuit-breakers.ts";
 import { registerAdminFireDrillRoutes } from "./http/routes/admin-fire-drill.ts";
 import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
+import { registerAdminProviderCredentialRoutes } from "./http/routes/admin-provider-credentials.ts";
 import { registerAdminUsageRoutes } from "./http/routes/admin-usage.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
 import { registerBridgeRoute } from "./http/routes/bridge.ts";
@@ -37,35 +45,49 @@ import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
 import { registerRotateKeyRoute } from "./http/routes/rotate-key.ts";
 import { registerSandboxKeyRoutes } from "./http/routes/sandbox-keys.ts";
 import { registerUsageRoutes } from "./http/routes/usage.ts";
-import { newRequestId } from "./lib/ids.ts";
 
 /** Hooks and routes, in the order in which a request meets them. */
-export async function buildApp(gateway: Gateway): Promise<App> {
-  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version } = gateway;
-  const app: App = fastify({
-    ...serverOptions(config.maxBodyBytes),
-    genReqId: requestIdOf,
-    clientErrorHandler: answerBrokenRequest,
-    frameworkErrors: answerFrameworkError,
+export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMITS): Promise<App> {
+  const { config, logger, metrics, ledger, database, clock, providers, router, inFlight, version, redactor } = gateway;
+  const connections = createConnections({
+    mostPerAddress: config.trustedProxies === 0 ? config.maxConnectionsPerAddress : undefined,
+    onRefused: (when) => metrics.connectionsRefused.inc({ when }),
   });
+  const app: App = fastify({
+    ...serverOptions(config.maxBodyBytes, limits),
+    genReqId: createRequestIds(redactor),
+    rewriteUrl: originForm,
+    clientErrorHandler: createBrokenRequestAnswer(connections, limits),
+    frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies, redactor),
+  });
+  connections.watch(app.server);
+  replaceNodeAnswers(app.server);
   app.setValidatorCompiler(validatorCompiler);
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
   app.setSerializerCompiler(() => (body) => JSON.stringify(body));
 
-  registerErrorHandler(app, logger, metrics);
+  registerErrorHandler(app, { logger, metrics, redactor });
+  registerCaller(app, config.trustedProxies);
+  registerSecurityHeaders(app, config.trustedProxies);
   registerRequestIdentity(app);
   if (config.auditLogging) registerAudit(app, gateway.audit);
-  registerKnownRoute(app);
-  registerAdminAccess(app, { token: config.adminToken, clock, logger });
+  registerRequestForm(app, limits.maxUrlLength);
+  const table = collectRoutes(app);
+  registerCors(app, { origins: config.corsOrigins, table });
+  registerKnownRoute(app, table);
+  registerAdminAccess(app, { token: config.adminToken, connections, clock, logger, metrics });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     verifySignature: gateway.verifySignature,
     rateLimiter: gateway.rateLimiter,
+    connections,
+    clock,
     inFlight,
     metrics,
   });
   registerJsonBody(app);
   registerSignedBody(app);
+  registerStraySecrets(app, redactor);
   await registerApiDocument(app, version);
 
   const completion: CompletionServices = {
@@ -78,6 +100,7 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     events: gateway.completionEvents,
     clock,
     record: createRecorder(logger, metrics),
+    redactor,
   };
   const onBroken = (requestId: string, error: unknown): void =>
     logger.error({ request_id: requestId, error }, "a fault of the gateway ended a stream");
@@ -140,6 +163,8 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     ledger,
     providers,
     rateLimiter: gateway.rateLimiter,
+    credentialRing: gateway.credentialRing,
+    unreadableSigningSecrets: gateway.unreadableSigningSecrets,
     inFlight,
     startedAtMs: clock.now(),
   });
@@ -151,48 +176,35 @@ export async function buildApp(gateway: Gateway): Promise<App> {
     registerAdminCircuitBreakerRoutes(app, { health: gateway.health, providers, clock, audit: gateway.audit });
     registerAdminFireDrillRoutes(app, { fireDrill: gateway.fireDrill, audit: gateway.audit });
     registerAdminAuditRoutes(app, { database });
+    registerAdminProviderCredentialRoutes(app, {
+      config,
+      credentials: gateway.credentials,
+      ring: gateway.credentialRing,
+      providers,
+      settledProviders: gateway.settledProviders,
+      audit: gateway.audit,
+      logger,
+    });
   }
   await registerDocs(app);
   return app;
 }
 
-const serverOptions = (maxBodyBytes: number): FastifyHttpOptions<RawServerDefault> => ({
+const serverOptions = (maxBodyBytes: number, limits: WireLimits): FastifyHttpOptions<RawServerDefault> => ({
   logger: false,
   bodyLimit: maxBodyBytes,
-  // Headers and body must arrive in this time, so that a caller who dawdles cannot hold a connection.
-  requestTimeout: 60_000,
+  requestTimeout: limits.requestMs,
   connectionTimeout: 0,
-  keepAliveTimeout: 72_000,
-  http: { headersTimeout: 20_000, maxHeaderSize: 16 * 1024 },
+  keepAliveTimeout: limits.keepAliveMs,
+  http: {
+    headersTimeout: limits.headersMs,
+    connectionsCheckingInterval: limits.checkEveryMs,
+    maxHeaderSize: limits.maxHeaderBytes,
+    // Asked by a hook, whose refusal says what is wrong.
+    requireHostHeader: false,
+  },
   // Draining answers for itself, in the same shape as every refusal.
   return503OnClosing: false,
   forceCloseConnections: "idle",
   routerOptions: { maxParamLength: 200 },
 });
-
-/** What cannot be read as HTTP never becomes a request, so its refusal is written to the socket. */
-function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === "ECONNRESET" || socket.destroyed || !socket.writable) return void socket.destroy();
-  const code: ErrorCode =
-    error.code === "HPE_HEADER_OVERFLOW"
-      ? "headers_too_large"
-      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? "request_timeout"
-        : "invalid_request";
-  const messages: Partial<Record<ErrorCode, string>> = {
-    headers_too_large: "The request's headers are larger than 16 KiB.",
-    request_timeout: "The request did not arrive in full in time.",
-  };
-  const refusal = new BrikkError(code, messages[code] ?? "This is not a well-formed HTTP request.");
-  const requestId = newRequestId();
-  const body = JSON.stringify(refusal.body(requestId));
-  const headers = {
-    "content-type": "application/json; charset=utf-8",
-    "content-length": Buffer.byteLength(body),
-    "x-request-id": requestId,
-    ...refusal.headers(),
-    connection: "close",
-  };
-  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status]}\r\n${head.join("")}\r\n${body}`);
-}

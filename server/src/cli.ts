@@ -7,8 +7,12 @@ import { createHeadSeals } from "./audit/head-seals.ts";
 import { auditListHelp, parseAuditList } from "./cli/audit-list.ts";
 import { auditVerifyHelp, parseAuditVerify } from "./cli/audit-verify.ts";
 import type { Command, Printout } from "./cli/command.ts";
+import { credentialsListHelp, parseCredentialsList } from "./cli/credentials-list.ts";
+import { credentialsRemoveHelp, parseCredentialsRemove } from "./cli/credentials-remove.ts";
+import { credentialsSetHelp, parseCredentialsSet } from "./cli/credentials-set.ts";
 import { keysCreateHelp, parseKeysCreate } from "./cli/keys-create.ts";
 import { keysListHelp, parseKeysList } from "./cli/keys-list.ts";
+import { keysReencryptHelp, parseKeysReencrypt } from "./cli/keys-reencrypt.ts";
 import { keysNewSigningSecretHelp, parseKeysNewSigningSecret } from "./cli/keys-new-signing-secret.ts";
 import { keysRevokeHelp, parseKeysRevoke } from "./cli/keys-revoke.ts";
 import { keysRotateHelp, parseKeysRotate } from "./cli/keys-rotate.ts";
@@ -16,6 +20,7 @@ import { keysShowHelp, parseKeysShow } from "./cli/keys-show.ts";
 import { keysUpdateHelp, parseKeysUpdate } from "./cli/keys-update.ts";
 import { ledgerExportHelp, parseLedgerExport } from "./cli/ledger-export.ts";
 import { ledgerVerifyHelp, parseLedgerVerify } from "./cli/ledger-verify.ts";
+import { readSecret, type SecretSource } from "./cli/read-secret.ts";
 import { parseUsageSummary, usageSummaryHelp } from "./cli/usage-summary.ts";
 import { CommandFailed, UsageError } from "./cli/usage-error.ts";
 import { type Config, ConfigError, loadConfigFromProcess } from "./config.ts";
@@ -25,6 +30,7 @@ import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import { openDatabase } from "./storage/open-database.ts";
 
 export interface CliIo {
+  readonly stdin: SecretSource;
   readonly stdout: Writable;
   readonly stderr: Writable;
 }
@@ -38,6 +44,10 @@ const help = `Brikk's command line.
   npm run -s brikk -- keys rotate KEY_ID         give it a new secret
   npm run -s brikk -- keys new-signing-secret KEY_ID
   npm run -s brikk -- keys revoke KEY_ID         end a key for good
+  npm run -s brikk -- keys reencrypt             seal stored secrets under the newest encryption key
+  npm run -s brikk -- credentials set PROVIDER   store a provider's key, read from standard input
+  npm run -s brikk -- credentials list           show whose keys are stored
+  npm run -s brikk -- credentials remove PROVIDER
   npm run -s brikk -- usage summary              show what all keys used
   npm run -s brikk -- ledger verify              prove that the sums are right
   npm run -s brikk -- ledger export              write usage events out
@@ -58,8 +68,20 @@ const keysHelp = `Makes, lists, changes and revokes the keys that callers presen
   npm run -s brikk -- keys rotate KEY_ID [--grace-hours N] [--json]
   npm run -s brikk -- keys new-signing-secret KEY_ID [--json]
   npm run -s brikk -- keys revoke KEY_ID [--json]
+  npm run -s brikk -- keys reencrypt [--json]
 
 It works while the server runs; changes take effect there within a second.
+Add --help to a command to read about it.
+`;
+
+const credentialsHelp = `Stores, lists and removes the keys that the gateway shows its providers.
+
+  npm run -s brikk -- credentials set PROVIDER [--no-verify]
+  npm run -s brikk -- credentials list [--json]
+  npm run -s brikk -- credentials remove PROVIDER
+
+They are sealed with BRIKK_ENCRYPTION_KEY and win over the environment's. It
+works while the server runs; changes take effect there within two seconds.
 Add --help to a command to read about it.
 `;
 
@@ -109,6 +131,18 @@ const topics: ReadonlyMap<string, Topic> = new Map([
         ["rotate", { help: keysRotateHelp, parse: parseKeysRotate }],
         ["new-signing-secret", { help: keysNewSigningSecretHelp, parse: parseKeysNewSigningSecret }],
         ["revoke", { help: keysRevokeHelp, parse: parseKeysRevoke }],
+        ["reencrypt", { help: keysReencryptHelp, parse: parseKeysReencrypt }],
+      ]),
+    },
+  ],
+  [
+    "credentials",
+    {
+      help: credentialsHelp,
+      commands: new Map([
+        ["set", { help: credentialsSetHelp, parse: parseCredentialsSet }],
+        ["list", { help: credentialsListHelp, parse: parseCredentialsList }],
+        ["remove", { help: credentialsRemoveHelp, parse: parseCredentialsRemove }],
       ]),
     },
   ],
@@ -184,6 +218,7 @@ async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
       database,
       config,
       clock: systemClock,
+      readSecret: (prompt) => readSecret(io.stdin, io.stderr, prompt),
       audit: auditOf(config, database),
       tell: (line) => void io.stderr.write(`${line}\n`),
     });
@@ -221,4 +256,8 @@ function sentenceOf(error: unknown): string {
 }
 
 if (import.meta.main)
-  process.exitCode = await runCli(process.argv.slice(2), { stdout: process.stdout, stderr: process.stderr });
+  process.exitCode = await runCli(process.argv.slice(2), {
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+  });

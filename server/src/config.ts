@@ -8,8 +8,10 @@ import {
 } from "./config/config-file.ts";
 import type { DIALECTS } from "./config/provider-names.ts";
 import { resolveProviders } from "./config/resolve-providers.ts";
-import { type FernetKeys, parseFernetKeys } from "./lib/fernet.ts";
+import { tokenWeakness } from "./config/token-weakness.ts";
+import { type FernetKey, type FernetKeys, parseFernetKeys } from "./lib/fernet.ts";
 import { type NanoUsd, parseUsd } from "./lib/money.ts";
+import { namesPrivateAddress } from "./lib/private-address.ts";
 import { parseWebhookSecret } from "./lib/webhook-signature.ts";
 import { isPostgresUrl, parsePostgresUrl, POSTGRES_URL_FORM } from "./lib/postgres-address.ts";
 
@@ -99,7 +101,7 @@ export type Dialect = (typeof DIALECTS)[number];
 export interface ProviderConfig {
   readonly name: string;
   readonly dialect: Dialect;
-  /** Not to be shown. */
+  /** The environment's, or a stored one in its place. Not to be shown. */
   readonly apiKey: string | undefined;
   /** Serves without a key, as a server of the operator's own may. */
   readonly keyless: boolean;
@@ -329,7 +331,8 @@ export const settings = [
   {
     name: "BRIKK_ALLOW_PRIVATE_ADDRESSES",
     fallback: undefined,
-    meaning: "let providers have addresses inside private networks; true outside production, else false",
+    meaning:
+      "let providers and the budget webhook have addresses inside private networks; true outside production, else false",
   },
   { name: "SIMULATOR_FIRST_TOKEN_MS", fallback: "300", meaning: "the simulator's pace, when it serves" },
   {
@@ -346,6 +349,8 @@ const LEAST_ADMIN_TOKEN = 16;
 const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32)".';
 
 const NEW_ENCRYPTION_KEY = "make one with: openssl rand -base64 32 | tr '+/' '-_'.";
+
+const ALLOW_PRIVATE = "set BRIKK_ALLOW_PRIVATE_ADDRESSES=true if that is meant";
 
 /** What browsers send as Origin, and nothing that only looks like it. */
 function isOrigin(text: string): boolean {
@@ -506,11 +511,23 @@ export function loadConfig(environment: Environment): Config {
     secret,
   });
   faults.push(...providerFaults);
+  const allowPrivateAddresses = flagOr("BRIKK_ALLOW_PRIVATE_ADDRESSES", !production);
+  if (!allowPrivateAddresses) {
+    for (const { name, baseUrl } of providers) {
+      const hostname = URL.parse(baseUrl)?.hostname;
+      if (hostname !== undefined && namesPrivateAddress(hostname))
+        faults.push(
+          `The provider ${name} has the address ${hostname}, which is inside a private network; ${ALLOW_PRIVATE}.`,
+        );
+    }
+    const receiver = URL.parse(read("BRIKK_BUDGET_WEBHOOK_URL"))?.hostname;
+    if (receiver !== undefined && namesPrivateAddress(receiver))
+      faults.push(`BRIKK_BUDGET_WEBHOOK_URL has an address inside a private network; ${ALLOW_PRIVATE}.`);
+  }
   const adminToken = secret("BRIKK_ADMIN_TOKEN");
-  if (adminToken !== undefined && adminToken.length < LEAST_ADMIN_TOKEN)
-    faults.push(
-      `BRIKK_ADMIN_TOKEN is shorter than ${LEAST_ADMIN_TOKEN} characters, which is too easy to guess; make one with: openssl rand -hex 32.`,
-    );
+  const weakness = adminToken === undefined ? undefined : tokenWeakness(adminToken, LEAST_ADMIN_TOKEN);
+  if (weakness !== undefined)
+    faults.push(`BRIKK_ADMIN_TOKEN ${weakness}, which is too easy to guess; make one with: openssl rand -hex 32.`);
 
   const encryptionText = read("BRIKK_ENCRYPTION_KEY");
   const encryptionKeys = encryptionText === "" ? undefined : parseFernetKeys(encryptionText);
@@ -518,6 +535,10 @@ export function loadConfig(environment: Environment): Config {
   if (encryptionText !== "" && encryptionKeys === undefined)
     faults.push(
       `BRIKK_ENCRYPTION_KEY holds something other than Fernet keys separated by commas; ${NEW_ENCRYPTION_KEY}`,
+    );
+  if (production && encryptionKeys?.some(isGuessable))
+    faults.push(
+      `BRIKK_ENCRYPTION_KEY holds a key that is not random, so that whoever has the database can read what it seals; ${NEW_ENCRYPTION_KEY}`,
     );
   if (encryptionText === "" && production)
     faults.push(`BRIKK_ENCRYPTION_KEY is not set, and in production it has to be; ${NEW_ENCRYPTION_KEY}`);
@@ -527,6 +548,11 @@ export function loadConfig(environment: Environment): Config {
     mostPerAddress: wholeNumber("BRIKK_SELF_SERVICE_MAX_KEYS_PER_ADDRESS", 1, 1_000_000),
     days: wholeNumber("BRIKK_SELF_SERVICE_KEY_DAYS", 1, 36_500),
   };
+  const servesThemselves = flagOr("BRIKK_SELF_SERVICE_KEYS", loopback && !production);
+  if (servesThemselves && production && setBy("BRIKK_SELF_SERVICE_HARD_CAP_USD") === undefined)
+    faults.push(
+      "BRIKK_SELF_SERVICE_HARD_CAP_USD is not set while anybody can make keys in production; set it to what each of those may cost you in a day, or BRIKK_SELF_SERVICE_KEYS=false.",
+    );
   const corsOrigins = read("CORS_ALLOWED_ORIGINS")
     .split(",")
     .map((origin) => origin.trim())
@@ -560,7 +586,7 @@ export function loadConfig(environment: Environment): Config {
     maxInFlight: wholeNumber("BRIKK_MAX_IN_FLIGHT", 1, 1_000_000),
     maxEventLoopDelayMs: wholeNumber("BRIKK_MAX_EVENT_LOOP_DELAY_MS", 10, 60_000),
     adminToken,
-    selfService: flagOr("BRIKK_SELF_SERVICE_KEYS", loopback && !production) ? selfService : undefined,
+    selfService: servesThemselves ? selfService : undefined,
     encryptionKeys,
     trustedProxies: wholeNumber("TRUST_PROXY", 0, 10),
     corsOrigins,
@@ -568,7 +594,7 @@ export function loadConfig(environment: Environment): Config {
     auditRetentionDays:
       read("BRIKK_AUDIT_RETENTION_DAYS") === "" ? undefined : wholeNumber("BRIKK_AUDIT_RETENTION_DAYS", 1, 36_500),
     maxConnectionsPerAddress: wholeNumber("BRIKK_MAX_CONNECTIONS_PER_ADDRESS", 1, 1_000_000),
-    allowPrivateAddresses: flagOr("BRIKK_ALLOW_PRIVATE_ADDRESSES", !production),
+    allowPrivateAddresses,
     maxBodyBytes: wholeNumber("BRIKK_MAX_BODY_BYTES", 1_024, 104_857_600),
     drainTimeoutMs: seconds("BRIKK_DRAIN_SECONDS"),
     usageRetentionDays:
@@ -582,6 +608,12 @@ export function loadConfig(environment: Environment): Config {
   };
   if (faults.length > 0) throw new ConfigError(faults);
   return Object.freeze(config);
+}
+
+/** The key of Fernet's own specification, and whatever nobody drew: 32 random bytes have 30 different ones or so. */
+function isGuessable({ signing, encryption }: FernetKey): boolean {
+  const bytes = Buffer.concat([signing, encryption]);
+  return new Set(bytes).size < 16 || bytes.toString("base64url") === "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4";
 }
 
 const policyOf = ({ name, candidates, strategy, max_price, applies_to, hedge }: PolicyEntry): PolicyConfig => ({

@@ -87,6 +87,12 @@ export const errorTable = {
     retryable: false,
     meaning: "The request's headers are larger than this server accepts.",
   },
+  url_too_long: {
+    status: 414,
+    type: CALLER,
+    retryable: false,
+    meaning: "The request's path and query are longer than this server accepts.",
+  },
   request_timeout: {
     status: 408,
     type: CALLER,
@@ -226,6 +232,8 @@ export interface ErrorExtras {
   readonly details?: Readonly<Record<string, unknown>>;
   /** For the log only. */
   readonly cause?: unknown;
+  /** Whose key was refused where the caller was not let in, for the audit trail only. */
+  readonly keyId?: string;
   readonly retryAfterMs?: number;
   /** The provider's own status where it is passed on, as for a caller's mistake. */
   readonly status?: number;

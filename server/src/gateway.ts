@@ -10,13 +10,17 @@ import { createNonceMemory, type NonceMemory } from "./access/nonce-memory.ts";
 import type { RateLimiter } from "./access/rate-limiter.ts";
 import { createSigningSecrets } from "./access/signing-secrets.ts";
 import { createSignatureVerifier, type VerifySignature } from "./access/verify-signature.ts";
+import { secretsIn } from "./config/secrets-in.ts";
 import { createHedgePlans, type HedgePlan } from "./completion/hedge.ts";
 import { createModelRouter, type ModelRouter } from "./completion/model-router.ts";
 import { startProbing } from "./completion/probe-providers.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
-import type { Config, PolicyConfig } from "./config.ts";
 import { createPanelRunStore, type PanelRunStore } from "./conversations/panel-run-store.ts";
+import { type Config, ConfigError, isConfigured, type PolicyConfig, type ProviderConfig } from "./config.ts";
+import { type CredentialRing, createCredentialRing } from "./credentials/credential-ring.ts";
+import { type CredentialStore, createCredentialStore } from "./credentials/credential-store.ts";
+import { findUnreadable } from "./credentials/find-unreadable.ts";
 import type { FireDrill } from "./http/fire-drill.ts";
 import { createInFlight, type InFlight } from "./http/in-flight.ts";
 import { createProviderRecorder } from "./http/record-providers.ts";
@@ -35,6 +39,7 @@ import type { Database } from "./storage/database.ts";
 import { openEncryptionKeys } from "./storage/encryption-keys.ts";
 import type { Logger } from "./telemetry/log.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createRedactor, type Redactor } from "./telemetry/redactor.ts";
 
 /** The parts of a running gateway, put together once. */
 export interface Gateway {
@@ -43,11 +48,19 @@ export interface Gateway {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Knows the secrets of the settings; whoever comes by another one teaches it. */
+  readonly redactor: Redactor;
   readonly database: Database;
   readonly ledger: Ledger;
   readonly keyStore: KeyStore;
   readonly vault: Vault;
   readonly audit: AuditTrail;
+  readonly credentials: CredentialStore;
+  readonly credentialRing: CredentialRing;
+  /** As settings and file describe them, with the environment's credentials. */
+  readonly settledProviders: () => readonly ProviderConfig[];
+  /** Keys whose signing secret, when the server started, none of the encryption keys opened. */
+  readonly unreadableSigningSecrets: number;
   readonly authenticate: Authenticate;
   /** The newest known state of a key. */
   readonly keyOf: (keyId: string) => ApiKey | undefined;
@@ -65,8 +78,11 @@ export interface Gateway {
   readonly inFlight: InFlight;
   /** While simulated providers serve, and a reload of the config file may end that. */
   readonly fireDrill: () => FireDrill | undefined;
-  /** Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old ones. */
-  replaceConfigFile(config: FromConfigFile, simulated: SimulatedAddresses | undefined): void;
+  /**
+   * Takes providers, models, prices and policies from a config that was read anew, all or nothing; requests in hand keep the old
+   * ones, and stored credentials stay in force. Throws ConfigError when nobody at all would be left to ask.
+   */
+  replaceConfigFile(config: FromConfigFile): void;
   /** Waits for the ledger, then lets go of everything but the database, which is its opener's. */
   close(): Promise<void>;
 }
@@ -79,11 +95,15 @@ export interface GatewayOptions {
   readonly version: string;
   readonly logger: Logger;
   readonly database: Database;
-  /** Where the simulator serves, when it stands in for the providers. */
+  /** Where the simulator serves, when it runs. */
   readonly simulated: SimulatedAddresses | undefined;
+  /** In providers' place: `alone`, while none can be asked, which is the default, or `always`, also beside others. */
+  readonly simulatorServes?: "alone" | "always";
   /** The simulator's faults, when it stands in for the providers. */
   readonly fireDrill?: FireDrill | undefined;
   readonly clock?: Clock;
+  /** The logger's own, where it has one. */
+  readonly redactor?: Redactor;
 }
 
 export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
@@ -92,6 +112,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const metrics = createMetrics();
 
   const encryptionKeys = openEncryptionKeys(config.encryptionKeys, config.databaseUrl);
+  const redactor = options.redactor ?? createRedactor();
+  redactor.learn(secretsIn({ ...config, encryptionKeys }));
   const vault = createVault({ keys: encryptionKeys, clock });
   const auditTrail = config.auditLogging
     ? await openAuditTrail({
@@ -126,8 +148,49 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
 
   let catalogue = catalogueWith(config, clock);
   let { policies } = config;
-  const providers = connectProviders(config, options.simulated);
-  const budgetAlerts = createBudgetAlerts({ database, clock, logger, metrics, webhook: config.budgetWebhook });
+  let settled = config.providers;
+  let started = false;
+  const credentials = createCredentialStore({ database, clock, vault, audit });
+  const credentialRing = createCredentialRing({
+    database,
+    vault,
+    onChange: () => askAsStored(),
+    onUnreadable: (provider, error) => {
+      // What was so at the start is told in one line for all.
+      if (started)
+        logger.error(
+          { provider, error },
+          "a provider's stored credential cannot be opened; what is known of it goes on",
+        );
+    },
+    onRefreshFailed: (error) =>
+      logger.error({ error }, "provider credentials could not be refreshed; known ones go on, and it is tried again"),
+  });
+  let haveBeenReal = false;
+  const simulatedFor = (wanted: readonly ProviderConfig[]): SimulatedAddresses | undefined => {
+    if (options.simulatorServes === "always") return options.simulated;
+    if (wanted.some((provider) => isConfigured(provider) || credentialRing.has(provider.name))) return undefined;
+    // In production nothing that is made up follows on real answers.
+    return haveBeenReal && config.production ? undefined : options.simulated;
+  };
+  const providers = connectProviders({ ...config, providers: [] }, undefined);
+  function askAsStored(): void {
+    const wanted = credentialRing.applyTo(settled);
+    redactor.learn(secretsIn({ ...config, providers: wanted }));
+    const simulated = simulatedFor(wanted);
+    haveBeenReal ||= simulated === undefined && wanted.some(isConfigured);
+    for (const name of providers.replace(wanted, simulated)) health.forget(name);
+  }
+  const budgetAlerts = createBudgetAlerts({
+    database,
+    clock,
+    logger,
+    metrics,
+    webhook: config.budgetWebhook && {
+      ...config.budgetWebhook,
+      allowPrivateAddresses: config.allowPrivateAddresses,
+    },
+  });
   const ledger = await openLedger({
     database,
     clock,
@@ -178,6 +241,18 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
   const loopDelay = watchLoopDelay();
   const providerRecorder = createProviderRecorder(logger, metrics);
   const health = createProviderHealth({ clock, ...providerRecorder });
+  askAsStored();
+  await credentialRing.start();
+  started = true;
+  const unreadable = await findUnreadable(database, vault);
+  if (unreadable.length > 0)
+    logger.error(
+      {
+        secrets: unreadable.length,
+        first: unreadable.slice(0, MAX_NAMED_UNREADABLE).map((entry) => `${entry.kind} of ${entry.of}`),
+      },
+      "stored secrets cannot be opened: none of the keys in BRIKK_ENCRYPTION_KEY sealed them; what needs them is refused",
+    );
   const probes =
     config.probeIntervalMs === undefined
       ? undefined
@@ -200,11 +275,16 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     clock,
     logger,
     metrics,
+    redactor,
     database,
     ledger,
     keyStore,
     vault,
     audit,
+    credentials,
+    credentialRing,
+    settledProviders: () => settled,
+    unreadableSigningSecrets: unreadable.filter(({ kind }) => kind === "signing secret").length,
     authenticate: createAuthenticator({
       keyRing,
       requireAuth: config.requireAuth,
@@ -243,10 +323,16 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       onRefused: (reason) => metrics.overloadRefusals.inc({ reason }),
     }),
     fireDrill: () => (providers.all.some(({ provider }) => provider.simulated) ? options.fireDrill : undefined),
-    replaceConfigFile: (next, simulated) => {
+    replaceConfigFile: (next) => {
       // First what may throw.
+      const wanted = credentialRing.applyTo(next.providers);
+      if (!wanted.some(isConfigured) && simulatedFor(wanted) === undefined)
+        throw new ConfigError([
+          "BRIKK_CONFIG leaves no provider at all, and answers that are made up begin at a start and not in between.",
+        ]);
       catalogue = catalogueWith(next, clock);
-      for (const name of providers.replace(next.providers, simulated)) health.forget(name);
+      settled = next.providers;
+      askAsStored();
       policies = next.policies;
     },
     close: async () => {
@@ -255,6 +341,7 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       await retention?.stop();
       await ledger.close();
       keyRing.stop();
+      credentialRing.stop();
       // After the last settlement, whose alerts it still writes down.
       await budgetAlerts.close();
       // Last of what writes, and bounded: a database that is away holds up no stop.
@@ -263,6 +350,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
     },
   };
 }
+
+const MAX_NAMED_UNREADABLE = 20;
 
 async function openRateLimiter(config: Config, clock: Clock, logger: Logger, metrics: Metrics): Promise<RateLimiter> {
   const settings = {

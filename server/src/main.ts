@@ -3,22 +3,30 @@ import { startSimulator, type Simulator } from "@brikk/simulator";
 import { buildApp } from "./app.ts";
 import { bannerOf } from "./banner.ts";
 import { type Config, ConfigError, loadConfigFromProcess, configPathFromProcess } from "./config.ts";
+import { anyCredentialStored } from "./credentials/any-credential-stored.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
 import { isPostgresUrl } from "./lib/postgres-address.ts";
+import { riskySettings } from "./config/risky-settings.ts";
+import { secretsIn } from "./config/secrets-in.ts";
 import { needsSimulator, type SimulatedAddresses } from "./providers/provider-set.ts";
 import type { Database } from "./storage/database.ts";
 import { StorageOpenError, StorageUnavailable } from "./storage/database.ts";
 import { databasePathOf } from "./storage/database-path.ts";
 import { databasePlaceOf } from "./storage/database-place.ts";
+import { loosePermissions } from "./storage/loose-permissions.ts";
 import { AlreadyRunning, type InstanceLock, lockInstance } from "./storage/instance-lock.ts";
 import { openDatabase } from "./storage/open-database.ts";
-import { createLogger, openProcessLog } from "./telemetry/log.ts";
+import { createLogger, type Logger, openProcessLog } from "./telemetry/log.ts";
 import { collectProcessMetrics } from "./telemetry/process-metrics.ts";
+import { createRedactor } from "./telemetry/redactor.ts";
 
 /** The process: config, storage, build, listen, drain on a signal. */
 const version = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string })
   .version;
+
+/** Of the whole process: what it prints in its last moment goes through here, too. */
+const redactor = createRedactor();
 
 interface Running {
   readonly config: Config;
@@ -29,29 +37,50 @@ interface Running {
   readonly database: Database;
   /** Only a SQLite file has one server; a PostgreSQL database may have many. */
   readonly lock: InstanceLock | undefined;
+  /** What works and should not be as it is; said at every start. */
+  readonly warnings: readonly string[];
 }
 
 async function start(): Promise<Running> {
   const config = loadConfigFromProcess();
+  redactor.learn(secretsIn(config));
   const lock = isPostgresUrl(config.databaseUrl) ? undefined : lockInstance(databasePathOf(config.databaseUrl));
   const database = await openDatabase({ url: config.databaseUrl });
   const logger = createLogger({
     level: config.logLevel,
+    redactor,
     ...(process.stdout.isTTY ? { pretty: true } : { pretty: false, destination: openProcessLog() }),
   });
-  const simulator = needsSimulator(config) ? await startSimulator(config.simulator) : undefined;
+  const simulator =
+    needsSimulator(config) && !(await anyCredentialStored(database, config.providers))
+      ? await startSimulator(config.simulator)
+      : undefined;
   const gateway = await buildGateway({
     config,
     version,
     logger,
     database,
+    redactor,
     simulated: simulator && addressesOf(simulator),
     fireDrill: simulator?.faults,
   });
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
   const address = await app.listen({ host: config.host, port: config.port });
-  return { config, gateway, app, address, simulator, database, lock };
+  const warnings = [...warnOfRisks(config, logger), ...warnOfPermissions(config, logger)];
+  return { config, gateway, app, address, simulator, database, lock, warnings };
+}
+
+function warnOfRisks(config: Config, logger: Logger): readonly string[] {
+  const risks = riskySettings(config);
+  for (const { setting, sentence } of risks) logger.warn({ setting }, sentence);
+  return risks.map(({ sentence }) => sentence);
+}
+
+function warnOfPermissions(config: Config, logger: Logger): readonly string[] {
+  const found = loosePermissions(config.databaseUrl);
+  for (const { path, sentence, remedy } of found) logger.warn({ path, remedy }, sentence);
+  return found.map(({ sentence }) => sentence);
 }
 
 const addressesOf = (simulator: Simulator): SimulatedAddresses => ({
@@ -99,21 +128,21 @@ function explainStart(error: unknown): string {
     return `Brikk cannot start: this user may not listen on port ${port}. Set PORT to one above 1023.`;
   if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND")
     return `Brikk cannot start: HOST is no address of this machine.`;
-  return `Brikk cannot start, and did not expect why: ${error instanceof Error ? error.stack : String(error)}`;
+  return redactor.text(
+    `Brikk cannot start, and did not expect why: ${error instanceof Error ? error.stack : String(error)}`,
+  );
 }
 
 /** Everything that the config file says is taken anew or nothing is; the environment stays as it was at the start. */
-function reloadConfigFile({ gateway, simulator }: Running): void {
+function reloadConfigFile({ gateway }: Running): void {
   const path = configPathFromProcess();
   if (path === undefined) return;
   try {
     const config = loadConfigFromProcess();
-    if (needsSimulator(config) && simulator === undefined)
-      throw new ConfigError([
-        `${path} leaves no provider at all, and answers that are made up begin at a start and not in between.`,
-      ]);
-    gateway.replaceConfigFile(config, simulator && needsSimulator(config) ? addressesOf(simulator) : undefined);
+    redactor.learn(secretsIn(config));
+    gateway.replaceConfigFile(config);
     gateway.logger.info({ path, providers: gateway.providers.known }, "the config file was read again");
+    warnOfRisks(config, gateway.logger);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     gateway.logger.error({ path, faults: error.faults }, "the config file is faulty; the one before stays in force");
@@ -134,13 +163,19 @@ try {
       },
     );
   };
+  // Node's own farewell shows an error with all that hangs on it, secrets included.
+  process.on("uncaughtException", (error) => {
+    running.gateway.logger.fatal({ error }, "a fault that nobody caught ends the process");
+    process.stderr.write(redactor.text(`Brikk ends by a fault of its own: ${error.stack ?? error.message}\n`));
+    process.exit(1);
+  });
   process.on("SIGTERM", onSignal);
   process.on("SIGINT", onSignal);
   process.on("SIGHUP", () => reloadConfigFile(running));
   // Last: whoever reads it may send a signal at once.
-  const { address, gateway, config } = running;
+  const { address, gateway, config, warnings } = running;
   process.stdout.write(
-    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl) })}\n`,
+    `${bannerOf({ version, address, gateway, databasePlace: databasePlaceOf(config.databaseUrl), warnings })}\n`,
   );
 } catch (error) {
   process.stderr.write(`${explainStart(error)}\n`);

@@ -21,7 +21,7 @@ export interface CredentialHeaders {
  *
  * What a state of a key or secret is answered with is in docs/keys.md, and its table is checked against this.
  */
-export type Authenticate = (headers: CredentialHeaders, use?: SecretUse) => ApiKey | Promise<ApiKey>;
+export type Authenticate = (headers: CredentialHeaders, use?: SecretUse, reach?: KeyReach) => ApiKey | Promise<ApiKey>;
 
 /**
  * `repeat-of-rotation` lets in a secret that a rotation ended a short while ago as well. Whoever asks for it does nothing for its
@@ -31,6 +31,9 @@ export type SecretUse = "call" | "repeat-of-rotation";
 
 /** Else whoever has a key's ended secret could use up what the key may ask for in a minute, or look for the Idempotency-Key. */
 const REPEATS_PER_MIN = 10;
+
+/** Where a key is looked for: in memory and, when it is not there, in storage; or in memory alone. */
+export type KeyReach = "storage" | "memory";
 
 type Credential =
   | { readonly kind: "none" }
@@ -72,7 +75,7 @@ export function createAuthenticator(options: {
         `The API key ${prefix}... is well formed but is not one of this gateway's. Check that it was made on this server. ${HOW_TO_GET}`,
       );
     }
-    const { key, secretNotAfterMs } = found;
+    const { key, secretNotAfterMs, secretReplaced } = found;
     const nowMs = clock.now();
     const status = keyStatusAt(key, nowMs);
     switch (status) {
@@ -81,7 +84,7 @@ export function createAuthenticator(options: {
       case "expired":
         throw keyExpired({ prefix, keyId: key.id }, key.expiresAtMs);
       case "active":
-        if (secretNotAfterMs === undefined || secretNotAfterMs > nowMs) return key;
+        if (secretNotAfterMs === undefined || (!secretReplaced && secretNotAfterMs > nowMs)) return key;
         if (use !== "repeat-of-rotation" || !mayRepeat(key.id, secretNotAfterMs, nowMs))
           throw secretEnded({ prefix, keyId: key.id }, secretNotAfterMs);
         return key;
@@ -90,7 +93,7 @@ export function createAuthenticator(options: {
     }
   }
 
-  return (headers, use = "call") => {
+  return (headers, use = "call", reach = "storage") => {
     const credential = credentialOf(headers);
     switch (credential.kind) {
       case "none":
@@ -109,7 +112,8 @@ export function createAuthenticator(options: {
         throw new BrikkError("invalid_api_key", `${credential.problem} ${HOW_TO_SEND}`);
       case "secret": {
         const { secret } = credential;
-        const found = keyRing.find(hashSecret(secret));
+        const hash = hashSecret(secret);
+        const found = reach === "memory" ? keyRing.recall(hash) : keyRing.find(hash);
         return found instanceof Promise ? found.then((late) => admit(late, secret, use)) : admit(found, secret, use);
       }
       default:

@@ -4,6 +4,7 @@ import { BrikkError } from "../errors.ts";
 import { DAY_MS } from "../lib/clock.ts";
 import type { Schema } from "../storage/schema.ts";
 import type { Vault } from "./vault.ts";
+import { IDEMPOTENT_ANSWER_PURPOSE } from "./vault-purposes.ts";
 
 /** What makes a repeated request known as such (draft-ietf-httpapi-idempotency-key-header-07). */
 export interface Idempotency {
@@ -16,7 +17,6 @@ export interface Idempotency {
 }
 
 const ANSWER_KEPT_MS = DAY_MS;
-const PURPOSE = "idempotent answer";
 
 /** Single values as a database gives and takes them, and texts: what survives being written down. */
 export type IdempotentAnswer<Answer> = { readonly [Name in keyof Answer]: string | number | bigint | null };
@@ -53,7 +53,7 @@ export async function doOnce<Answer extends IdempotentAnswer<Answer>>(
     .executeTakeFirst();
   if (known !== undefined) {
     if (known.request_hash !== requestHash) return { kind: "reused" };
-    const answer = readAnswer(vault.open(known.sealed_answer, PURPOSE)) as Answer;
+    const answer = readAnswer(vault.open(known.sealed_answer, IDEMPOTENT_ANSWER_PURPOSE)) as Answer;
     return { kind: "answered", answer, replayed: true };
   }
   const answer = await act();
@@ -63,7 +63,7 @@ export async function doOnce<Answer extends IdempotentAnswer<Answer>>(
       scope,
       idempotency_key_hash: keyHash,
       request_hash: requestHash,
-      sealed_answer: vault.seal(writeAnswer(answer), PURPOSE),
+      sealed_answer: vault.seal(writeAnswer(answer), IDEMPOTENT_ANSWER_PURPOSE),
       created_at_ms: nowMs,
     })
     .execute();

@@ -1,4 +1,4 @@
-import { BlockList, isIPv4 } from "node:net";
+import { BlockList, isIPv4, isIPv6 } from "node:net";
 import { type IpAddress, ipAddressOf, parseIpAddress, WIDTH } from "../lib/ip-address.ts";
 import type { ApiKey } from "./api-key.ts";
 
@@ -37,6 +37,7 @@ export function isAddressAllowed(key: ApiKey, ip: string): boolean {
     compiled.set(key, lists);
   }
   if (isIPv4(ip)) return lists.ipv4.check(ip, "ipv4");
+  if (isIPv6(ip) && !ip.startsWith("::") && !ip.includes("%")) return lists.ipv6.check(ip, "ipv6");
   const address = parseIpAddress(ip);
   return address !== undefined && lists[address.family].check(address.text, address.family);
 }

@@ -67,7 +67,7 @@ interface CapChanges {
   readonly hardCap: NanoUsd | null | undefined;
 }
 
-type Expiry = { readonly atMs: number } | { readonly inDays: number };
+export type Expiry = { readonly atMs: number } | { readonly inDays: number };
 
 /** A sentence's middle, to stand behind the field's name in whichever way its reader knows it. */
 export interface KeyFault {

@@ -13,12 +13,14 @@ export const keyRevoked = ({ prefix, keyId }: RefusedSecret): BrikkError =>
   new BrikkError(
     "key_revoked",
     `The API key ${prefix}... (${keyId}) was revoked and is no longer accepted. ${HOW_TO_GET}`,
+    { keyId },
   );
 
 export const keyExpired = ({ prefix, keyId }: RefusedSecret, expiresAtMs: number | undefined): BrikkError =>
   new BrikkError(
     "key_expired",
     `The API key ${prefix}... (${keyId}) expired on ${isoTime(expiresAtMs)}. ${HOW_TO_GET}`,
+    { keyId },
   );
 
 /** The key goes on, this secret of it does not. */
@@ -26,6 +28,7 @@ export const secretEnded = ({ prefix, keyId }: RefusedSecret, endedAtMs: number 
   new BrikkError(
     "key_expired",
     `The API key ${prefix}... (${keyId}) was replaced by a newer secret and ended on ${isoTime(endedAtMs)}. Use the new secret.`,
+    { keyId },
   );
 
 const isoTime = (ms: number | undefined): string => (ms === undefined ? "an unknown day" : new Date(ms).toISOString());

@@ -8,7 +8,8 @@ import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
  *
  * 1. `start()` loads everything and then asks twice a second for keys whose revision is higher than the highest seen, so a key
  *    that another process makes, changes or revokes is known here within a second. Every writer of a key or of one of its
- *    secrets raises the revision; an answer replaces what was known of a key, its secrets included.
+ *    secrets raises the revision; an answer replaces what was known of a key, its secrets included. Answers come a page at a
+ *    time, so that loading many keys takes little more memory than keeping them.
  * 2. `find(hash)` answers from memory, synchronously. On a miss it asks as in 1, so that a key made a moment ago works at
  *    once. One such query answers for all who wait, and it begins after each of them came; so any flood of unknown secrets
  *    costs one small query at a time.
@@ -26,11 +27,14 @@ import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
 const POLL_INTERVAL_MS = 500;
 const UNKNOWN_FOR_MS = 1_000;
 const MAX_UNKNOWN = 10_000;
+const KEYS_PER_PAGE = 2_000;
 
 export interface FoundKey {
   readonly key: ApiKey;
   /** The first moment at which this secret of the key is no longer accepted, after a rotation. */
   readonly secretNotAfterMs: number | undefined;
+  /** A rotation ended it at once, whatever the time is by the clock here. */
+  readonly secretReplaced: boolean;
   /** Sealed; undefined: it has none. */
   readonly signingSecret: string | undefined;
 }
@@ -43,6 +47,8 @@ export interface KeyRing {
   refresh(): Promise<void>;
   /** The key of a secret's hash; undefined when there is none. Rejects with the coded error `storage_unavailable`. */
   find(secretHash: string): FoundKey | undefined | Promise<FoundKey | undefined>;
+  /** The same from memory alone; undefined says nothing about storage. */
+  recall(secretHash: string): FoundKey | undefined;
   /** The newest known state of a key. */
   get(keyId: string): ApiKey | undefined;
   /** As it is stored, sealed; undefined when the key has none. */
@@ -51,13 +57,16 @@ export interface KeyRing {
 
 const CHANGES = `select k.id, k.name, k.status, k.soft_cap_nano_usd, k.hard_cap_nano_usd, k.week_soft_cap_nano_usd, k.week_hard_cap_nano_usd,
     k.month_soft_cap_nano_usd, k.month_hard_cap_nano_usd, k.rate_limit_per_min, k.tokens_per_min, k.max_concurrent_requests, k.rescue,
-    k.allowed_models, k.allowed_providers, k.allowed_ips, k.metadata, k.signing_required, k.signing_secret, k.origin, k.expires_at_ms, k.created_at_ms, k.revoked_at_ms, k.revision, s.secret_hash, s.not_after_ms
-  from api_keys k left join api_key_secrets s on s.key_id = k.id
-  where k.revision > ? order by k.revision`;
+    k.allowed_models, k.allowed_providers, k.allowed_ips, k.metadata, k.signing_required, k.signing_secret, k.origin, k.expires_at_ms, k.created_at_ms, k.revoked_at_ms, k.revision,
+    s.secret_hash, s.created_at_ms as secret_created_at_ms, s.not_after_ms
+  from (select * from api_keys where revision > ? order by revision limit ${KEYS_PER_PAGE}) k
+    left join api_key_secrets s on s.key_id = k.id
+  order by k.revision`;
 
 type ChangeRow = ApiKeyRow & {
   readonly signing_secret: string | null;
   readonly secret_hash: string | null;
+  readonly secret_created_at_ms: bigint | null;
   readonly not_after_ms: bigint | null;
 };
 
@@ -65,6 +74,8 @@ interface KnownKey {
   readonly key: ApiKey;
   readonly signingSecret: string | undefined;
   readonly hashes: string[];
+  /** When its newest secret was made, by the clock of whoever rotated it. */
+  newestMs: number;
 }
 
 interface KnownSecret {
@@ -89,26 +100,38 @@ export function createKeyRing(options: {
   let polling = false;
 
   async function loadChanges(): Promise<void> {
-    const statement: Statement = { sql: CHANGES, params: [lastRevision] };
-    const rows = (await database.all(statement)) as unknown as ChangeRow[];
+    let found: number;
+    do {
+      const statement: Statement = { sql: CHANGES, params: [lastRevision] };
+      found = learn((await database.all(statement)) as unknown as ChangeRow[]);
+    } while (found === KEYS_PER_PAGE);
+  }
+
+  /** Gives the number of keys. All of a page is read before anything of it is taken in, so that a row which cannot be read loses no other. */
+  function learn(rows: readonly ChangeRow[]): number {
     const changed = new Map<string, KnownKey>();
+    const theirSecrets = new Map<string, KnownSecret>();
     for (const row of rows) {
       let known = changed.get(row.id);
       if (known === undefined) {
-        known = { key: apiKeyFrom(row), signingSecret: row.signing_secret ?? undefined, hashes: [] };
+        known = { key: apiKeyFrom(row), signingSecret: row.signing_secret ?? undefined, hashes: [], newestMs: 0 };
         changed.set(row.id, known);
-        for (const hash of keys.get(row.id)?.hashes ?? []) secrets.delete(hash);
       }
-      if (row.secret_hash !== null) {
-        known.hashes.push(row.secret_hash);
-        secrets.set(row.secret_hash, {
-          keyId: row.id,
-          notAfterMs: row.not_after_ms === null ? undefined : Number(row.not_after_ms),
-        });
-      }
-      if (row.revision > lastRevision) lastRevision = row.revision;
+      if (row.secret_hash === null) continue;
+      known.hashes.push(row.secret_hash);
+      known.newestMs = Math.max(known.newestMs, row.not_after_ms === null ? Number(row.secret_created_at_ms) : 0);
+      theirSecrets.set(row.secret_hash, {
+        keyId: row.id,
+        notAfterMs: row.not_after_ms === null ? undefined : Number(row.not_after_ms),
+      });
     }
-    for (const [id, known] of changed) keys.set(id, known);
+    for (const [id, known] of changed) {
+      for (const hash of keys.get(id)?.hashes ?? []) secrets.delete(hash);
+      keys.set(id, known);
+    }
+    for (const [hash, secret] of theirSecrets) secrets.set(hash, secret);
+    lastRevision = rows.at(-1)?.revision ?? lastRevision;
+    return changed.size;
   }
 
   function run(): Promise<void> {
@@ -131,8 +154,16 @@ export function createKeyRing(options: {
 
   function recall(secretHash: string): FoundKey | undefined {
     const secret = secrets.get(secretHash);
-    const known = secret && keys.get(secret.keyId);
-    return known && { key: known.key, secretNotAfterMs: secret.notAfterMs, signingSecret: known.signingSecret };
+    if (secret === undefined) return undefined;
+    const { keyId, notAfterMs } = secret;
+    const known = keys.get(keyId)!;
+    return {
+      key: known.key,
+      secretNotAfterMs: notAfterMs,
+      // Whoever rotated wrote both moments by one clock. A clock that is behind it would take the secret for one in its grace.
+      secretReplaced: notAfterMs !== undefined && notAfterMs <= known.newestMs,
+      signingSecret: known.signingSecret,
+    };
   }
 
   async function ask(secretHash: string): Promise<FoundKey | undefined> {
@@ -189,6 +220,7 @@ export function createKeyRing(options: {
       if (until !== undefined && clock.monotonicMs() < until) return undefined;
       return ask(secretHash);
     },
+    recall,
     get: (keyId) => keys.get(keyId)?.key,
     sealedSigningSecret: (keyId) => keys.get(keyId)?.signingSecret,
   };

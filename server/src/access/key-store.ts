@@ -27,6 +27,7 @@ import { hashSecret, type Secret } from "./secret.ts";
 import { countSelfService, type SelfServiceLimits, type SelfServiceRefusal } from "./self-service-limits.ts";
 import { newSigningSecret } from "./signing-secret.ts";
 import type { Vault } from "./vault.ts";
+import { signingSecretPurpose } from "./vault-purposes.ts";
 
 export type { Idempotency } from "./idempotency.ts";
 export type { NewKey } from "./key-rows.ts";
@@ -169,7 +170,7 @@ export function createKeyStore(options: {
     const row = await insertKey(transaction, {
       id,
       ...columnsOf(wanted),
-      signing_secret: signingSecret === null ? null : vault().seal(signingSecret, signingPurpose(id)),
+      signing_secret: signingSecret === null ? null : vault().seal(signingSecret, signingSecretPurpose(id)),
       ...(origin.created_from !== undefined && { origin: "self_service", created_from: origin.created_from }),
       created_at_ms: nowMs,
     });
@@ -254,7 +255,7 @@ export function createKeyStore(options: {
       if (q !== undefined)
         rows = rows.where((where) =>
           where.or([
-            sql<boolean>`lower(name) like ${`%${q.toLowerCase().replace(/[\\%_]/g, "\\$&")}%`} escape '\\'`,
+            sql<boolean>`lower(name) like lower(${`%${q.replace(/[\\%_]/g, "\\$&")}%`}) escape '\\'`,
             where.eb("id", "=", q),
             where.eb("id", "in", where.selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
           ]),
@@ -390,7 +391,7 @@ export function createKeyStore(options: {
         const signingSecret = newSigningSecret();
         await transaction
           .updateTable("api_keys")
-          .set({ signing_secret: vault().seal(signingSecret, signingPurpose(keyId)), revision: nextRevision })
+          .set({ signing_secret: vault().seal(signingSecret, signingSecretPurpose(keyId)), revision: nextRevision })
           .where("id", "=", keyId)
           .execute();
         await audit.recordIn(transaction, { actor: by, action: "key.renew_signing_secret", target: keyId });
@@ -418,9 +419,6 @@ export function createKeyStore(options: {
     },
   };
 }
-
-/** A signing secret cannot be put in another key's place in the database. */
-export const signingPurpose = (keyId: string): string => `signing secret of ${keyId}`;
 
 type CreatedAnswer = ApiKeyRow & { readonly secret: string; readonly plain_signing_secret: string | null };
 

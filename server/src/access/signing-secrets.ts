@@ -1,7 +1,7 @@
 import { BrikkError } from "../errors.ts";
-import { signingPurpose } from "./key-store.ts";
 import { bytesOf } from "./signing-secret.ts";
 import { type Vault, VaultError } from "./vault.ts";
+import { signingSecretPurpose } from "./vault-purposes.ts";
 
 const MOST_OPENED = 10_000;
 
@@ -16,9 +16,9 @@ export function createSigningSecrets({ vault }: { readonly vault: Vault }): Open
 
   function open(keyId: string, sealed: string): Buffer {
     try {
-      const bytes = bytesOf(vault.open(sealed, signingPurpose(keyId)));
+      const bytes = bytesOf(vault.open(sealed, signingSecretPurpose(keyId)));
       if (bytes !== undefined) return bytes;
-      throw new VaultError(`What is stored as ${signingPurpose(keyId)} is not a signing secret.`);
+      throw new VaultError(`What is stored as ${signingSecretPurpose(keyId)} is not a signing secret.`);
     } catch (cause) {
       throw new BrikkError(
         "storage_unavailable",

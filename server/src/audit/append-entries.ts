@@ -66,8 +66,7 @@ export function suspicionsOf(
   const suspicions: AuditEntry[] = [];
   const standing = seals.check(head, head.seal);
   if (standing === "broken") suspicions.push(notice(NOTICES.sealBroken, nowMs, { found }));
-  if (standing === "unknown-key")
-    suspicions.push(notice(NOTICES.sealUnknown, nowMs, { found, sealed_under: head.seal?.split(".", 1)[0] }));
+  if (standing === "unknown-key") suspicions.push(notice(NOTICES.sealUnknown, nowMs, { found, seal: head.seal }));
   if (seen !== undefined && (sequence < seen.sequence || (sequence === seen.sequence && hash !== seen.hash)))
     suspicions.push(notice(NOTICES.cutBack, nowMs, { found, written: seen }));
   return suspicions;

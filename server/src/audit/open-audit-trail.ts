@@ -40,8 +40,8 @@ const CLOSE_WITHIN_MS = 5_000;
 
 /**
  * Opens the trail with an entry that this instance starts; `close` ends it with one that it stops. A start without a stop is an
- * instance that was killed, with which its last noted requests may be lost. The head is logged at the start, each hour and at the
- * stop, so that there is a copy of it outside of the database. Throws StorageUnavailable.
+ * instance that was killed, with which its last noted requests may be lost. The head is logged soon after the start,
+ * each hour and at the stop, so that there is a copy of it outside of the database. Throws StorageUnavailable.
  */
 export async function openAuditTrail(options: AuditTrailOptions): Promise<OpenAuditTrail> {
   const { database, clock, logger, metrics, version, retentionDays } = options;
@@ -65,9 +65,10 @@ export async function openAuditTrail(options: AuditTrailOptions): Promise<OpenAu
 
   const logHead = (head: ChainPlace): void =>
     logger.info({ audit_sequence: head.sequence, audit_hash: head.hash }, "the head of the audit trail");
-  const say = async (action: string): Promise<void> => {
-    logHead(await chain.groupOf([notice(action, clock.now(), { instance, version })])());
+  const say = async (action: string): Promise<ChainPlace> => {
+    const head = await chain.groupOf([notice(action, clock.now(), { instance, version })])();
     metrics.auditEntries.inc({ kind: "notice" });
+    return head;
   };
   await say(NOTICES.instanceStart);
 
@@ -100,7 +101,7 @@ export async function openAuditTrail(options: AuditTrailOptions): Promise<OpenAu
 
   const closed = async (): Promise<"closed"> => {
     await upkeep;
-    await say(NOTICES.instanceStop);
+    logHead(await say(NOTICES.instanceStop));
     return "closed";
   };
   return {

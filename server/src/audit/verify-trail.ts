@@ -116,12 +116,17 @@ export async function verifyTrail(options: VerifyTrailOptions): Promise<TrailVer
           sequence,
           `an instance found that the seal of entry ${placeOf(details["found"]).sequence} was not made with an encryption key: entries up to it may have been written anew`,
         );
-      case NOTICES.sealUnknown:
+      case NOTICES.sealUnknown: {
+        const found = placeOf(details["found"]);
+        const seal = String(details["seal"]);
+        // Whoever has that key now can tell after all.
+        if (seals?.check(found, seal) === "holds") return;
         return fault(
           "suspicion",
           sequence,
-          `an instance found entry ${placeOf(details["found"]).sequence} sealed under the key ${String(details["sealed_under"])}, which it did not have: entries up to it may have been written anew`,
+          `an instance found entry ${found.sequence} sealed under the key ${seal.split(".", 1)[0]}, which it did not have: verify with a BRIKK_ENCRYPTION_KEY that holds it as well, or take it that entries up to there may have been written anew`,
         );
+      }
       case NOTICES.cutBack:
         return fault(
           "suspicion",

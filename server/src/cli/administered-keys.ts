@@ -1,10 +1,9 @@
 import { createKeyStore, type KeyStore } from "../access/key-store.ts";
-import { createVault } from "../access/vault.ts";
 import type { Actor } from "../audit/actor.ts";
-import { openEncryptionKeys } from "../storage/encryption-keys.ts";
 import { printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { CommandFailed } from "./usage-error.ts";
+import { openVault } from "./open-vault.ts";
 
 /** Who has the database at hand. */
 export const CLI_ACTOR: Actor = { kind: "cli" };
@@ -15,7 +14,7 @@ export const administeredKeys = ({ database, config, clock, audit }: Parameters<
     database,
     clock,
     audit,
-    vault: createVault({ keys: openEncryptionKeys(config.encryptionKeys, config.databaseUrl), clock }),
+    vault: openVault({ config, clock }),
   });
 
 export const noSuchKey = (keyId: string): CommandFailed =>

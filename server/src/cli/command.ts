@@ -12,6 +12,8 @@ export type Command = (parts: {
   readonly audit: AuditTrail;
   /** Writes a line to standard error at once, for who waits. */
   readonly tell: (line: string) => void;
+  /** A secret that whoever types or pipes it in does not want on a command line, which every process of the machine can read. */
+  readonly readSecret: (prompt: string) => Promise<string>;
 }) => Promise<Printout>;
 
 export interface Printout {

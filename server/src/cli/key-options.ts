@@ -1,5 +1,6 @@
 import {
   changedKey,
+  type Expiry,
   faultIn,
   KEY_BOUNDS,
   type KeyChanges,
@@ -9,7 +10,7 @@ import {
 import type { RescueMode } from "../access/api-key.ts";
 import type { NewKey } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
-import { countOption, printable, usdOption } from "./arguments.ts";
+import { countOption, printable, timeOption, usdOption } from "./arguments.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** What can be chosen for a key, whether it is being made or is there. */
@@ -32,6 +33,7 @@ export const keyOptions = {
   "no-signing-required": { type: "boolean" },
   metadata: { type: "string", multiple: true },
   "expires-in-days": { type: "string" },
+  "expires-at": { type: "string" },
 } as const;
 
 export const keyOptionsHelp = `  --soft-cap-usd USD        warn from this much spent per day
@@ -51,6 +53,7 @@ export const keyOptionsHelp = `  --soft-cap-usd USD        warn from this much s
   --signing-required        refuse requests without a signature
   --metadata NAME=VALUE     what you want to remember about it; may be repeated
   --expires-in-days N       days from now until it ends
+  --expires-at TIME         when it ends: 2027-01-01, or 2027-01-01T09:00:00Z (UTC)
 `;
 
 export const keyDefaultsHelp = `A request must fit into every cap that the key has. Days, weeks and months are UTC.
@@ -72,7 +75,6 @@ interface Values extends Readonly<Partial<Record<TextOption, string>>> {
 export function readKeyChanges(values: Values): KeyChanges {
   const usd = (name: TextOption, word: string) => usdOption(name, values[name], word);
   const count = (name: TextOption, most: number, word: string) => countOption(name, values[name], most, word);
-  const days = count("expires-in-days", KEY_BOUNDS.days, "never");
   const changes: KeyChanges = {
     name: values.name,
     day: { softCap: usd("soft-cap-usd", "default"), hardCap: usd("hard-cap-usd", "default") },
@@ -87,7 +89,7 @@ export function readKeyChanges(values: Values): KeyChanges {
     allowedIps: listOption(values["allowed-ips"], "all"),
     signingRequired: signingOption(values),
     metadata: metadataOption(values.metadata),
-    expires: days === undefined || days === null ? days : { inDays: days },
+    expires: expiryOption(values),
   };
   const fault = faultIn(changes);
   if (fault !== undefined) throw misuse(fault);
@@ -129,7 +131,7 @@ const OPTIONS: Readonly<Record<KeyField, keyof typeof keyOptions>> = {
   allowed_ips: "allowed-ips",
   signing_required: "signing-required",
   metadata: "metadata",
-  expires_at: "expires-in-days",
+  expires_at: "expires-at",
 };
 
 function rescueOption(text: string | undefined): RescueMode | null | undefined {
@@ -152,6 +154,14 @@ function signingOption(values: Values): boolean | undefined {
   const [on, off] = [values["signing-required"] === true, values["no-signing-required"] === true];
   if (on && off) throw new UsageError("Give either --signing-required or --no-signing-required.");
   return on ? true : off ? false : undefined;
+}
+
+function expiryOption(values: Values): Expiry | null | undefined {
+  const [inDays, at] = [values["expires-in-days"], values["expires-at"]];
+  if (inDays !== undefined && at !== undefined) throw new UsageError("Give either --expires-in-days or --expires-at.");
+  if (at !== undefined) return at === "never" ? null : { atMs: timeOption("expires-at", at) };
+  const days = countOption("expires-in-days", inDays, KEY_BOUNDS.days, "never");
+  return days === undefined || days === null ? days : { inDays: days };
 }
 
 function metadataOption(pairs: readonly string[] | undefined): Readonly<Record<string, string>> | null | undefined {

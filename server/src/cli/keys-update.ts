@@ -18,8 +18,8 @@ ${keyOptionsHelp}  --no-signing-required     take unsigned requests again
 In an amount's or number's place, "default" takes the day's caps and the
 requests per minute back to the server's settings, "none" takes the other caps
 and limits away, "all" in a list's place takes models, providers or addresses
-without a limit, and --expires-in-days never lets the key live on. --metadata
-replaces all that was there; --metadata none takes it away.
+without a limit, and "never" as --expires-at or --expires-in-days lets the key
+live on. --metadata replaces all that was there; --metadata none takes it away.
 
 ${keyDefaultsHelp}
 A running server obeys within a second or two.

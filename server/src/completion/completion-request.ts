@@ -33,8 +33,13 @@ export function readCompletionRequest(operation: Operation, document: JsonDocume
       streamOptions !== null &&
       "include_usage" in streamOptions &&
       streamOptions.include_usage === true,
-    choices: numberOf(value["n"]) ?? 1,
-    maxOutputTokens: longer(numberOf(value["max_completion_tokens"]), numberOf(value["max_tokens"])),
+    // Of an embedding these are no fields, so that no schema has looked at them; a worst case may not hang on what they say.
+    ...(operation === "chat"
+      ? {
+          choices: numberOf(value["n"]) ?? 1,
+          maxOutputTokens: longer(numberOf(value["max_completion_tokens"]), numberOf(value["max_tokens"])),
+        }
+      : { choices: 1, maxOutputTokens: undefined }),
   };
 }
 

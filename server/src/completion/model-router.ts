@@ -100,6 +100,7 @@ export function createModelRouter(options: {
       if (!forbidden(found.candidate, rights)) return found;
       first ??= found;
     }
+    if (providers.all.length === 0) throw nobodyConfigured();
     return first ?? { kind: "unknown", name };
   };
 
@@ -196,8 +197,7 @@ export function createModelRouter(options: {
 
   const byWish = (wish: RouterWish, request: CompletionRequest, rights: ModelRights): Route => {
     const { preference, language } = wish;
-    if (providers.all.length === 0)
-      throw new BrikkError("no_provider_available", "No provider is configured on this server.");
+    if (providers.all.length === 0) throw nobodyConfigured();
     const provider = wish.policy === undefined ? undefined : providers.find(wish.policy)?.provider.name;
     const policy = provider === undefined ? findPolicy(wish.policy ?? preference) : undefined;
     if (policy) return byPolicy(policy, { request, rights });
@@ -318,6 +318,9 @@ function refuseWrongKind([first]: readonly Candidate[], { operation }: Completio
   const { provider, id } = first!.model;
   throw new BrikkError("invalid_request", `${provider}/${id} ${mismatch}.`, { param: "model" });
 }
+
+const nobodyConfigured = (): BrikkError =>
+  new BrikkError("no_provider_available", "No provider is configured on this server.");
 
 function whatIsChosenFrom(wish: Wish): string {
   if (wish.kind === "policy") return `Every model of the policy "${wish.policy.name}"`;

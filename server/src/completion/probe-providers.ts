@@ -1,4 +1,5 @@
 import type { Clock } from "../lib/clock.ts";
+import { askForModels } from "../providers/ask-for-models.ts";
 import { ProviderError } from "../providers/provider.ts";
 import type { ConnectedProvider, ProviderSet } from "../providers/provider-set.ts";
 import type { ProviderHealth } from "./provider-health.ts";
@@ -25,8 +26,6 @@ export interface ProbeOptions {
   readonly onProbed: (provider: string, outcome: "ok" | "failed", error: unknown) => void;
 }
 
-const LONGEST_BODY_BYTES = 1024 * 1024;
-
 export function startProbing(options: ProbeOptions): ProviderProbes {
   const { providers, health, clock, intervalMs, onProbed } = options;
   const stopping = new AbortController();
@@ -41,7 +40,7 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
     const { provider } = connected;
     let error: ProviderError | undefined;
     try {
-      await askForModels(connected, stopping.signal);
+      await askForModels(connected, attemptMsOf(connected), stopping.signal);
     } catch (thrown) {
       if (stopping.signal.aborted) return;
       if (!(thrown instanceof ProviderError)) return onProbed(provider.name, "failed", thrown);
@@ -76,26 +75,5 @@ export function startProbing(options: ProbeOptions): ProviderProbes {
   };
 }
 
-/** Throws ProviderError when there is no list, whatever the reason. */
-async function askForModels(connected: ConnectedProvider, stopping: AbortSignal): Promise<void> {
-  const { provider, transport } = connected;
-  const { attemptMs } = connected.timeoutsOf({ id: provider.defaultModel, reasons: false });
-  const late = AbortSignal.timeout(attemptMs);
-  const signal = AbortSignal.any([stopping, late]);
-  try {
-    const response = await transport.send(provider.probe(), signal);
-    const chunks: Buffer[] = [];
-    let bytes = 0;
-    for await (const chunk of response.body) {
-      bytes += chunk.length;
-      if (bytes > LONGEST_BODY_BYTES) break;
-      chunks.push(chunk);
-    }
-    if (response.status !== 200) throw provider.readFault(response.status, response.headers, Buffer.concat(chunks));
-  } catch (error) {
-    if (!late.aborted || stopping.aborted) throw error;
-    throw new ProviderError("attempt-timeout", `No list of models came within ${attemptMs} ms.`, {
-      provider: provider.name,
-    });
-  }
-}
+const attemptMsOf = (connected: ConnectedProvider): number =>
+  connected.timeoutsOf({ id: connected.provider.defaultModel, reasons: false }).attemptMs;

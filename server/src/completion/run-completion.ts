@@ -7,6 +7,7 @@ import type { Usage } from "../ledger/usage.ts";
 import type { Clock } from "../lib/clock.ts";
 import { reach } from "../lib/fault-point.ts";
 import type { ProviderError } from "../providers/provider.ts";
+import type { Redactor } from "../telemetry/redactor.ts";
 import { callerLeft } from "./abort-reason.ts";
 import type { WholeAnswer } from "./attempt.ts";
 import { callCandidates } from "./call-candidates.ts";
@@ -33,7 +34,9 @@ import { describeUsage, fateOfStream } from "./stream-usage.ts";
  */
 export async function runCompletion(services: CompletionServices, call: CompletionCall): Promise<Completed> {
   const { ledger, clock } = services;
-  const entry = ledgerEntry(call, clock);
+  /** As it is kept: what the caller named may be anything, a secret that strayed there as well. */
+  const requestedModel = services.redactor.text(call.request.model).slice(0, 200);
+  const entry = ledgerEntry(call, requestedModel, clock);
   const startedMs = clock.monotonicMs();
 
   let route: Route;
@@ -50,7 +53,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
   } catch (error) {
     const refusal = await recorded(ledger, entry, toBrikkError(error));
     services.record({
-      ...recordBase(call, undefined, clock.monotonicMs() - startedMs),
+      ...recordBase(call, requestedModel, undefined, clock.monotonicMs() - startedMs),
       outcome: "refused",
       status: refusal.status,
       errorCode: refusal.code,
@@ -98,7 +101,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
     // Not durable, so not done. A stream that has begun must neither stay open nor look finished.
     const fault = toBrikkError(error);
     services.record({
-      ...recordBase(call, route, clock.monotonicMs() - startedMs),
+      ...recordBase(call, requestedModel, route, clock.monotonicMs() - startedMs),
       ...settlement,
       history: history.attempts,
       outcome: "failed",
@@ -113,7 +116,7 @@ export async function runCompletion(services: CompletionServices, call: Completi
   const durationMs = clock.monotonicMs() - startedMs;
   hedge?.spending.add(receipt.cost);
   services.record({
-    ...recordBase(call, route, durationMs),
+    ...recordBase(call, requestedModel, route, durationMs),
     ...settlement,
     history: history.attempts,
     receipt,
@@ -136,6 +139,7 @@ export interface CompletionServices extends CallServices {
   readonly ledger: Ledger;
   readonly hedgeOf: (policy: PolicyConfig | undefined) => HedgePlan | undefined;
   readonly record: (record: CompletionRecord) => void;
+  readonly redactor: Redactor;
 }
 
 /** What it takes to ask candidates. */
@@ -371,18 +375,23 @@ function finish(
   }
 }
 
-const ledgerEntry = (call: CompletionCall, clock: Clock): Parameters<Ledger["recordRefusal"]>[0] => ({
+const ledgerEntry = (
+  call: CompletionCall,
+  requestedModel: string,
+  clock: Clock,
+): Parameters<Ledger["recordRefusal"]>[0] => ({
   key: call.key,
   requestId: call.requestId,
   traceId: call.traceId,
   operation: call.request.operation,
-  requestedModel: call.request.model.slice(0, 200),
+  requestedModel,
   stream: call.request.stream,
   occurredAtMs: clock.now(),
 });
 
 const recordBase = (
   call: CompletionCall,
+  requestedModel: string,
   route: Route | undefined,
   durationMs: number,
 ): Omit<CompletionRecord, "outcome" | "status" | "errorCode" | "error"> => ({
@@ -390,7 +399,7 @@ const recordBase = (
   traceId: call.traceId,
   keyId: call.key.id,
   operation: call.request.operation,
-  requestedModel: call.request.model.slice(0, 200),
+  requestedModel,
   stream: call.request.stream,
   routeReason: route?.reason,
   durationMs,

@@ -87,6 +87,7 @@ const providerEntry = z.strictObject({
       "is not the name of an environment variable in capitals; the key itself does not belong in this file",
     )
     .optional(),
+  api_key_stored: z.literal(true, { error: "is not true, which is the one thing that it can be" }).optional(),
   dialect: z.enum(DIALECTS).optional(),
   default_model: modelName.optional(),
   models: z.array(modelSetting).default([]),

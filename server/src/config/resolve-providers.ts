@@ -56,7 +56,7 @@ export function resolveProviders(options: {
         name: entry.name,
         dialect,
         apiKey,
-        keyless: entry.api_key_env === undefined,
+        keyless: entry.api_key_env === undefined && entry.api_key_stored !== true,
         baseUrl: entry.base_url ?? "",
         defaultModel: defaultModel ?? "",
         ...tuning(entry, dialect, defaults),
@@ -74,6 +74,8 @@ function refinementFaults(provider: BuiltInProvider, entry: ProviderEntry): stri
     faults.push(`${entry.place}.dialect: cannot be changed for ${provider.name}; give the provider another name.`);
   if (entry.api_key_env !== undefined)
     faults.push(`${entry.place}.api_key_env: has no place here, as ${provider.name} has its own variable.`);
+  if (entry.api_key_stored !== undefined)
+    faults.push(`${entry.place}.api_key_stored: has no place here, as ${provider.name} never goes without a key.`);
   if (entry.base_url !== undefined && provider.setBy.baseUrl !== undefined)
     faults.push(`${entry.place}.base_url: is set by ${provider.setBy.baseUrl}, too; set it in one place.`);
   if (entry.default_model !== undefined && provider.setBy.defaultModel !== undefined)

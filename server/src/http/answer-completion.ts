@@ -52,6 +52,7 @@ export function createAnswerCompletion(
           requestId: request.id,
           keepAliveMs: limits.keepAliveMs,
           signal: hand.controller.signal,
+          redactor: services.redactor,
           headersOf: (head) => ({
             ...(head && servedHeaders(head)),
             ...standingHeaders(services.ledger.standing(key)),

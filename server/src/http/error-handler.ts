@@ -3,25 +3,31 @@ import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { Redactor } from "../telemetry/redactor.ts";
 import { schemaFaults } from "./schema-faults.ts";
+import { securityHeaders } from "./security-headers.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
     /** The completion path has written its own line for this request. */
     recorded: boolean;
-    /** The code of the error that it was answered with; set here alone. */
-    refusedWith: string | undefined;
+    /** The error that it was answered with; set here alone. */
+    refusedWith: BrikkError | undefined;
   }
 }
 
-/** The one place where an error becomes a response. */
-export function registerErrorHandler(app: FastifyInstance, logger: Logger, metrics: Metrics): void {
+/** The one place where an error becomes a response. What it says may be a vendor's words, or the caller's own, so secrets are taken out. */
+export function registerErrorHandler(
+  app: FastifyInstance,
+  { logger, metrics, redactor }: { readonly logger: Logger; readonly metrics: Metrics; readonly redactor: Redactor },
+): void {
   app.decorateRequest("recorded", false);
   app.decorateRequest("refusedWith", undefined);
   app.setErrorHandler((thrown: FastifyError, request, reply) => {
     const error = explain(thrown);
     if (reply.raw.headersSent || reply.raw.destroyed) {
-      logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
+      if (callerLeft(thrown, request)) logger.debug({ request_id: request.id }, "the caller left while it was sending");
+      else logger.error({ request_id: request.id, error: thrown }, "an error came after the answer had begun");
       reply.raw.destroy();
       return reply.hijack();
     }
@@ -32,10 +38,11 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
     // Fastify closes the connection under a body it did not take, and a caller who is still writing then sees a broken pipe in
     // the refusal's place. What is left of the body is read and dropped instead, for the server's requestTimeout at most.
     if (error.status === 400 || error.status === 413) reply.removeHeader("connection");
-    return send(request, reply, error);
+    return send(redactor, request, reply, error);
   });
   app.setNotFoundHandler((request, reply) =>
     send(
+      redactor,
       request,
       reply,
       new BrikkError(
@@ -64,19 +71,26 @@ export function registerErrorHandler(app: FastifyInstance, logger: Logger, metri
   });
 }
 
-/** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
-export function answerFrameworkError(thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  reply.header("x-request-id", request.id);
-  send(request, reply, explain(thrown));
-}
+/** Node's word for a connection that closed before its request was read in full. */
+const callerLeft = ({ code }: FastifyError, { raw }: FastifyRequest): boolean =>
+  code === "ECONNRESET" && raw.destroyed && !raw.complete;
 
-function send(request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
-  request.refusedWith = error.code;
+/** For requests that fastify refuses before any hook, as for a path that cannot be decoded. */
+export const createFrameworkErrorAnswer =
+  (trustedProxies: number, redactor: Redactor) =>
+  (thrown: FastifyError, request: FastifyRequest, reply: FastifyReply): void => {
+    reply.headers(securityHeaders(request.raw, trustedProxies));
+    reply.header("x-request-id", request.id);
+    send(redactor, request, reply, explain(thrown));
+  };
+
+function send(redactor: Redactor, request: FastifyRequest, reply: FastifyReply, error: BrikkError): FastifyReply {
+  request.refusedWith = error;
   return reply
     .code(error.status)
     .headers(error.headers())
     .header("content-type", "application/json; charset=utf-8")
-    .send(JSON.stringify(error.body(request.id)));
+    .send(redactor.json(JSON.stringify(error.body(request.id))));
 }
 
 function explain(thrown: FastifyError): BrikkError {
@@ -120,6 +134,13 @@ function explain(thrown: FastifyError): BrikkError {
           "storage_unavailable",
           "The gateway's storage cannot be reached right now; try again in a moment.",
           { cause: thrown, retryAfterMs: 2_000 },
+        );
+      }
+      if (thrown.name === "VaultError") {
+        return new BrikkError(
+          "storage_unavailable",
+          "A stored secret that this request needs cannot be opened right now. The operator has to give the gateway its encryption key back.",
+          { cause: thrown },
         );
       }
       return toBrikkError(thrown);

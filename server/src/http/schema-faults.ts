@@ -31,7 +31,8 @@ function faultsOf({ path, message, errors = [] }: Issue): readonly SchemaFault[]
 }
 
 /** How deep a branch fits before anything is wrong. */
-const depthOf = (branch: readonly Issue[]): number => Math.min(...branch.map(({ path }) => path.length));
+const depthOf = (branch: readonly Issue[]): number =>
+  branch.reduce((least, { path }) => Math.min(least, path.length), Number.POSITIVE_INFINITY);
 
 const paramOf = (path: readonly PropertyKey[]): string =>
   path

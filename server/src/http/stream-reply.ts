@@ -2,6 +2,7 @@ import type { FastifyReply } from "fastify";
 import type { AnswerHead, CompletionSink } from "../completion/run-completion.ts";
 import type { BrikkError } from "../errors.ts";
 import { SSE_DONE } from "../lib/sse-events.ts";
+import type { Redactor } from "../telemetry/redactor.ts";
 
 /**
  * The caller's end of a streamed answer: server-sent events on the raw response, which is taken from fastify at the commit point.
@@ -15,6 +16,7 @@ export function createStreamReply(
     readonly keepAliveMs: number;
     /** Ends the request: nobody waits for its reader any more. */
     readonly signal: AbortSignal;
+    readonly redactor: Pick<Redactor, "json">;
     /** Without a head nobody has begun to answer. */
     readonly headersOf: (head: AnswerHead | undefined) => Record<string, string>;
   },
@@ -32,7 +34,8 @@ export function createStreamReply(
     raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
       "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-cache, no-transform",
+      // What compresses on the way would hold events back.
+      "cache-control": "no-store, no-transform",
       // Tells nginx and its kin to pass each event on at once.
       "x-accel-buffering": "no",
       ...options.headersOf(head),
@@ -78,7 +81,8 @@ export function createStreamReply(
       raw.end(SSE_DONE);
     },
     fail(error: BrikkError) {
-      if (!raw.writableEnded) raw.end(`event: error\ndata: ${JSON.stringify(error.body(options.requestId))}\n\n`);
+      if (!raw.writableEnded)
+        raw.end(`event: error\ndata: ${options.redactor.json(JSON.stringify(error.body(options.requestId)))}\n\n`);
     },
   };
 }

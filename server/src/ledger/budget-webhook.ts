@@ -1,4 +1,5 @@
 import { Pool } from "undici";
+import { createConnector } from "../lib/connector.ts";
 import { usdNumber } from "../lib/money.ts";
 import { signWebhook } from "../lib/webhook-signature.ts";
 import { type AlertName, type BudgetAlert, hardCapPercent } from "./alert-thresholds.ts";
@@ -22,6 +23,8 @@ export interface WebhookTarget {
   readonly url: string;
   /** Every one of them signs. At least one. */
   readonly secrets: readonly Buffer[];
+  /** Whether the receiver may have an address inside a private network. */
+  readonly allowPrivateAddresses: boolean;
   /** The whole exchange, from connecting on. */
   readonly timeoutMs?: number;
 }
@@ -40,9 +43,11 @@ const types: Readonly<Record<AlertName, string>> = {
   hard_cap_100: "budget.hard_cap_reached",
 };
 
-export function createBudgetWebhook({ url, secrets, timeoutMs = TIMEOUT_MS }: WebhookTarget): BudgetWebhook {
+export function createBudgetWebhook(target: WebhookTarget): BudgetWebhook {
+  const { url, secrets, allowPrivateAddresses, timeoutMs = TIMEOUT_MS } = target;
   const { origin, pathname, search, username, password } = new URL(url);
-  const pool = new Pool(origin, { connections: MAX_SENDING, allowH2: false, connect: { timeout: timeoutMs } });
+  const connect = createConnector({ timeoutMs, allowPrivateAddresses });
+  const pool = new Pool(origin, { connections: MAX_SENDING, allowH2: false, connect });
   const authorization = basicAuthorization(username, password);
 
   return {

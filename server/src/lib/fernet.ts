@@ -49,6 +49,8 @@ export function sealFernet(key: FernetKey, plain: Buffer, nowMs: number, iv: Buf
 export function openFernet(key: FernetKey, token: string): Buffer | undefined {
   if (!/^[A-Za-z0-9_-]+={0,2}$/.test(token)) return undefined;
   const bytes = Buffer.from(token, "base64url");
+  // The last letter has bits to spare, so there are several texts of the same bytes, of which one was given out.
+  if (bytes.toString("base64url") !== token.replace(/=+$/, "")) return undefined;
   const ciphertextLength = bytes.length - IV_END - MAC_LENGTH;
   if (ciphertextLength < BLOCK || ciphertextLength % BLOCK !== 0 || bytes[0] !== VERSION) return undefined;
   const signed = bytes.subarray(0, -MAC_LENGTH);

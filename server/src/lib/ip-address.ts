@@ -35,7 +35,7 @@ function bitsOfIpv6(text: string): bigint {
   const [left = "", right] = text.split("::");
   const before = wordsOf(left);
   const after = right === undefined ? [] : wordsOf(right);
-  const zeros = new Array<bigint>(8 - before.length - after.length).fill(0n);
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => 0n);
   return [...before, ...zeros, ...after].reduce((bits, word) => (bits << 16n) | word, 0n);
 }
 

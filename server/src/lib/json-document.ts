@@ -26,7 +26,33 @@ export class JsonDocumentError extends Error {
   override readonly name = "JsonDocumentError";
 }
 
-const MAX_DEPTH = 128;
+/** The body is of a shape that takes more of this server than any use of it needs; the message is fit for the caller. */
+export class JsonTooComplex extends JsonDocumentError {
+  readonly rule: JsonRule;
+  readonly limit: number;
+
+  constructor(rule: JsonRule, message: string) {
+    super(message);
+    this.rule = rule;
+    this.limit = JSON_LIMITS[rule];
+  }
+}
+
+/**
+ * What a body may hold besides its size, so that no few bytes become much work: of brackets within brackets, of members and items
+ * in all, of members in one object, and in bytes of one name and one number. The most that OpenAI takes for one request is the
+ * measure: 300,000 tokens of embeddings, which may come as numbers.
+ */
+export const JSON_LIMITS = {
+  json_depth: 128,
+  json_values: 400_000,
+  json_members: 10_000,
+  json_name_length: 1_024,
+  json_number_length: 256,
+} as const;
+
+export type JsonRule = keyof typeof JSON_LIMITS;
+
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const OPEN_BRACE = 0x7b;
@@ -36,12 +62,12 @@ const CLOSE_BRACKET = 0x5d;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 
-/** Parses a request body. Throws JsonDocumentError with the reason. */
+/** Parses a request body. Throws JsonDocumentError, or JsonTooComplex before anything is built of it, with the reason. */
 export function parseJsonDocument(bytes: Buffer): JsonDocument {
   if (bytes.length === 0) throw new JsonDocumentError("The body is empty; send a JSON object.");
   if (!isUtf8(bytes)) throw new JsonDocumentError("The body is not valid UTF-8.");
+  refuseTooComplex(bytes);
   const text = bytes.toString("utf8");
-  if (nestsTooDeep(bytes)) throw new JsonDocumentError(`The body nests deeper than ${MAX_DEPTH} levels.`);
   let value: unknown;
   try {
     value = secureJson.parse(text, null, { protoAction: "error", constructorAction: "error" });
@@ -114,18 +140,74 @@ function endOfString(bytes: Buffer, start: number): number {
   }
 }
 
-/** Asked before parsing, so it holds for any bytes. */
-function nestsTooDeep(bytes: Buffer): boolean {
+/** Of every open bracket, how many members stand in it so far; nothing is left in it between two bodies. */
+const membersAt = new Uint32Array(JSON_LIMITS.json_depth + 1);
+
+/** One pass, before parsing, so it holds for any bytes; strings are skipped over whole. */
+function refuseTooComplex(bytes: Buffer): void {
   let depth = 0;
+  let values = 0;
+  let stringLength = 0;
   for (let index = 0; index < bytes.length; index++) {
-    const byte = bytes[index];
-    if (byte === QUOTE) index = endOfString(bytes, index) - 1;
-    else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
-      if (++depth > MAX_DEPTH) return true;
-    } else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth--;
+    switch (bytes[index]) {
+      case QUOTE: {
+        const end = endOfString(bytes, index);
+        stringLength = end - index - 2;
+        index = end - 1;
+        break;
+      }
+      case COLON:
+        if (stringLength > JSON_LIMITS.json_name_length)
+          throw new JsonTooComplex(
+            "json_name_length",
+            `The body has a member whose name is longer than ${JSON_LIMITS.json_name_length} bytes.`,
+          );
+        if (++membersAt[depth]! > JSON_LIMITS.json_members)
+          throw new JsonTooComplex(
+            "json_members",
+            `The body has an object with more than ${JSON_LIMITS.json_members} members.`,
+          );
+        break;
+      case OPEN_BRACE:
+      case OPEN_BRACKET:
+        if (++depth > JSON_LIMITS.json_depth)
+          throw new JsonTooComplex("json_depth", `The body nests deeper than ${JSON_LIMITS.json_depth} levels.`);
+        membersAt[depth] = 0;
+        values++;
+        break;
+      case CLOSE_BRACE:
+      case CLOSE_BRACKET:
+        if (depth > 0) depth--;
+        break;
+      case COMMA:
+        if (++values > JSON_LIMITS.json_values)
+          throw new JsonTooComplex(
+            "json_values",
+            `The body has more than ${JSON_LIMITS.json_values} members and items in all.`,
+          );
+        break;
+      default:
+        index = endOfNumber(bytes, index);
+    }
   }
-  return false;
 }
+
+/** The index of the last byte of a number or of a word like `true`; the same index where there is neither. */
+function endOfNumber(bytes: Buffer, start: number): number {
+  let end = start;
+  while (isOfNumber(bytes[end + 1])) end++;
+  if (end - start >= JSON_LIMITS.json_number_length)
+    throw new JsonTooComplex(
+      "json_number_length",
+      `The body has a number longer than ${JSON_LIMITS.json_number_length} characters.`,
+    );
+  return end;
+}
+
+/** Digits, `.`, `+`, `-`, and the letters, of which numbers have `e`. */
+const isOfNumber = (byte: number | undefined): boolean =>
+  byte !== undefined &&
+  ((byte >= 0x30 && byte <= 0x39) || byte === 0x2e || byte === 0x2d || byte === 0x2b || (byte | 0x20) === 0x65);
 
 /** Asked after parsing, so the bytes are a valid object. */
 function topLevelMembers(bytes: Buffer): Map<string, JsonMember> {

@@ -58,7 +58,7 @@ interface MemberSettings {
 }
 
 export function connectProviders(
-  config: Pick<Config, "providers" | "requestTimeoutMs">,
+  config: Pick<Config, "providers" | "requestTimeoutMs" | "allowPrivateAddresses">,
   simulated: SimulatedAddresses | undefined,
 ): ProviderSet {
   let members: ReadonlyMap<string, Member> = new Map();
@@ -81,8 +81,10 @@ export function connectProviders(
     const before = members;
     members = new Map(
       providers.flatMap((provider): [string, Member][] => {
-        const settings = settingsOf(provider, addresses?.[provider.name]);
-        return settings ? [[provider.name, memberOf(settings, before.get(provider.name))]] : [];
+        const simulatedUrl = addresses?.[provider.name];
+        if (simulatedUrl === undefined && !isConfigured(provider)) return [];
+        const settings = settingsOf(provider, config.allowPrivateAddresses, simulatedUrl);
+        return [[provider.name, memberOf(settings, before.get(provider.name))]];
       }),
     );
     all = [...members.values()].map(({ connected }) => connected);
@@ -113,9 +115,13 @@ export function connectProviders(
   };
 }
 
-/** Undefined: the provider cannot be asked. */
-function settingsOf(provider: ProviderConfig, simulatedUrl: string | undefined): MemberSettings | undefined {
-  if (simulatedUrl === undefined && !isConfigured(provider)) return undefined;
+/** A provider by itself, beside any set. Whoever asked for it closes its transport. */
+export const connectProvider = (
+  provider: ProviderConfig,
+  { allowPrivateAddresses }: Pick<Config, "allowPrivateAddresses">,
+): ConnectedProvider => memberOf(settingsOf(provider, allowPrivateAddresses), undefined).connected;
+
+function settingsOf(provider: ProviderConfig, allowPrivateAddresses: boolean, simulatedUrl?: string): MemberSettings {
   const config = simulatedUrl === undefined ? provider : { ...provider, apiKey: "simulated", baseUrl: simulatedUrl };
   // Connections are the models' in common, so the most patient one decides.
   const connectTimeoutMs = Math.max(
@@ -130,6 +136,8 @@ function settingsOf(provider: ProviderConfig, simulatedUrl: string | undefined):
       origin: new URL(config.baseUrl).origin,
       connectTimeoutMs,
       maxConnections: Math.max(LEAST_CONNECTIONS, provider.maxInFlight),
+      // The simulator is this process itself.
+      allowPrivateAddresses: allowPrivateAddresses || simulatedUrl !== undefined,
     },
   };
 }

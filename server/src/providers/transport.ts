@@ -1,4 +1,5 @@
 import { type Dispatcher, Pool } from "undici";
+import { createConnector } from "../lib/connector.ts";
 import { ProviderError, type ResponseHeaders } from "./provider.ts";
 
 /**
@@ -26,6 +27,8 @@ export interface TransportOptions {
   readonly origin: string;
   readonly connectTimeoutMs: number;
   readonly maxConnections: number;
+  /** Whether the provider may have an address inside a private network. */
+  readonly allowPrivateAddresses: boolean;
 }
 
 export interface Transport {
@@ -39,7 +42,10 @@ export function createTransport(options: TransportOptions): Transport {
   const pool = new Pool(options.origin, {
     connections: options.maxConnections,
     allowH2: false,
-    connect: { timeout: options.connectTimeoutMs },
+    connect: createConnector({
+      timeoutMs: options.connectTimeoutMs,
+      allowPrivateAddresses: options.allowPrivateAddresses,
+    }),
     // Silence is timed where it is known what counts as a word (completion/attempt-timer.ts), and ends the exchange by its signal.
     headersTimeout: 0,
     bodyTimeout: 0,
@@ -198,6 +204,8 @@ class Exchange implements Dispatcher.DispatchHandler, AsyncIterable<Buffer>, Asy
     switch (code) {
       case "UND_ERR_CONNECT_TIMEOUT":
         return new ProviderError("connect-timeout", "No connection to the provider came about in time.", info);
+      case "ERR_PRIVATE_ADDRESS":
+        return new ProviderError("unreachable", "The provider has an address that is not allowed here.", info);
       default:
         return this.#answered
           ? new ProviderError(

@@ -7,6 +7,7 @@ import { budgetsAndLeases } from "./migrations/0002-budgets-and-leases.ts";
 import { rescues } from "./migrations/0003-rescues.ts";
 import { accessRules } from "./migrations/0004-access.ts";
 import { auditTrail } from "./migrations/0005-audit.ts";
+import { providerCredentials } from "./migrations/0006-provider-credentials.ts";
 import { panelRuns } from "./migrations/0007-panel-runs.ts";
 import type { Schema } from "./schema.ts";
 
@@ -17,6 +18,7 @@ const migrations: Readonly<Record<string, (columns: Columns) => Migration>> = {
   "0003-rescues": rescues,
   "0004-access": accessRules,
   "0005-audit": auditTrail,
+  "0006-provider-credentials": providerCredentials,
   "0007-panel-runs": panelRuns,
 };
 

@@ -70,6 +70,19 @@ export interface IdempotentAnswersTable {
   created_at_ms: Integer;
 }
 
+/** What the gateway shows a provider, in the place of what the environment has. */
+export interface ProviderCredentialsTable {
+  provider: string;
+  /** Null: it was removed; the row stays, so that every instance learns of it. */
+  sealed: NullableText;
+  /** The last characters, shown to people; null where even these would tell too much. */
+  hint: NullableText;
+  /** Grows over the whole table with every change; what instances poll. */
+  revision: Integer;
+  created_at_ms: Integer;
+  updated_at_ms: Integer;
+}
+
 /** The ledger's row of one request. Token kinds are disjoint, except that output contains reasoning. */
 export interface UsageEventsTable {
   /** A UUIDv7 of ours: request ids may be the caller's choice and repeat. */
@@ -265,5 +278,6 @@ export interface Schema {
   idempotent_answers: IdempotentAnswersTable;
   audit_entries: AuditEntriesTable;
   audit_marks: AuditMarksTable;
+  provider_credentials: ProviderCredentialsTable;
   panel_runs: PanelRunsTable;
 }

@@ -1,16 +1,28 @@
 import { type DestinationStream, pino, type Logger } from "pino";
 import type { LogLevel } from "../config.ts";
+import { createRedactor, type Redactor } from "./redactor.ts";
 
 export type { Logger };
 
-/** JSON lines; coloured and short on a terminal. Never content, never a secret: callers pass only what may be read. */
-export function createLogger(options: { level: LogLevel; pretty: boolean; destination?: DestinationStream }): Logger {
+/**
+ * JSON lines; coloured and short on a terminal. Never content, never a secret: callers pass only what may be read, and what
+ * slips in all the same, as in the message of an error from elsewhere, is taken out of the whole line by the redactor. It knows
+ * secrets by their form at least, and those of the settings when it was told of them.
+ */
+export function createLogger(options: {
+  readonly level: LogLevel;
+  readonly pretty: boolean;
+  readonly destination?: DestinationStream;
+  readonly redactor?: Redactor;
+}): Logger {
+  const { redactor = createRedactor() } = options;
   const settings = {
     level: options.level,
     base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { error: (thrown: unknown) => describeError(thrown) },
+    hooks: { streamWrite: (line: string) => harmless(redactor.json(line)) },
   };
   if (options.pretty) {
     // A transport writes the level's name itself, and refuses a formatter that does.
@@ -25,6 +37,12 @@ export function createLogger(options: { level: LogLevel; pretty: boolean; destin
   }
   return options.destination ? pino(settings, options.destination) : pino(settings);
 }
+
+/** What JSON lets stand and a terminal may obey: C1 controls, line separators, and marks that turn text around. */
+const UNSAFE = /[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+const harmless = (line: string): string =>
+  line.replace(UNSAFE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 const LOG_BUFFER_BYTES = 4_096;
 const LOG_FLUSH_MS = 200;
@@ -54,19 +72,14 @@ const MAX_CAUSES = 5;
 
 /** Name, message and causes. A stack only for what nobody expected: the coded errors say by themselves where they are from. */
 function describeError(thrown: unknown, depth = 0): LoggedError {
-  if (!(thrown instanceof Error)) return { name: "NotAnError", message: redact(String(thrown)) };
+  if (!(thrown instanceof Error)) return { name: "NotAnError", message: String(thrown) };
   const code = "code" in thrown ? { code: thrown.code } : {};
   const expected = thrown.name === "BrikkError" || thrown.name === "ProviderError";
   return {
     name: thrown.name,
-    message: redact(thrown.message),
+    message: thrown.message,
     ...code,
-    ...(!expected && { stack: thrown.stack === undefined ? undefined : redact(thrown.stack) }),
+    ...(!expected && { stack: thrown.stack }),
     ...(thrown.cause !== undefined && depth < MAX_CAUSES && { cause: describeError(thrown.cause, depth + 1) }),
   };
 }
-
-const SECRETS = /\b(brikk_|sk-)[A-Za-z0-9_-]{6,}|\bwhsec_\S+|Bearer\s+\S+/g;
-
-/** The last line of defence for texts that come from elsewhere. */
-const redact = (text: string): string => text.replace(SECRETS, "[redacted]");

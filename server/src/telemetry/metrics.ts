@@ -27,6 +27,8 @@ export interface Metrics {
   readonly rateLimited: Counter<"rule">;
   readonly rateLimitsDegraded: Gauge;
   readonly signaturesRefused: Counter<"reason">;
+  readonly connectionsRefused: Counter<"when">;
+  readonly wrongCredentials: Counter<"kind" | "answer">;
   readonly circuitBreakerState: Gauge<"provider" | "model">;
   readonly circuitBreakerTransitions: Counter<"provider" | "model" | "to">;
   readonly providerFaults: Counter<"provider" | "model" | "fault">;
@@ -151,6 +153,18 @@ export function createMetrics(): Metrics {
       name: "brikk_signatures_refused_total",
       help: "Requests of keys that sign them, refused for their signature, by the reason.",
       labelNames: ["reason"],
+      registers,
+    }),
+    connectionsRefused: new Counter({
+      name: "brikk_connections_refused_total",
+      help: "Connections closed because their address had too many without a valid key: accepting (as they came), waiting (without a request), calling (with one).",
+      labelNames: ["when"],
+      registers,
+    }),
+    wrongCredentials: new Counter({
+      name: "brikk_wrong_credentials_total",
+      help: "Wrong keys and admin tokens, by kind (key, admin_token) and answer: refused, or limited (too many came from the address).",
+      labelNames: ["kind", "answer"],
       registers,
     }),
     circuitBreakerState: new Gauge({

@@ -255,3 +255,21 @@ onEachDatabase(
     assert.equal(queries, before + 1, "a well-formed one is looked up");
   },
 );
+
+onEachDatabase(
+  "a secret that was replaced without a grace has ended by a clock that is behind as well, one in its grace has not",
+  async (t, dialect) => {
+    const { clock, keyStore, keyRing, anonymousKey, key, secret } = await setUp(t, dialect);
+    const behind = { ...clock, now: () => clock.now() - 3_600_000 };
+    const authenticate = createAuthenticator({ keyRing, requireAuth: true, anonymousKey, clock: behind });
+    assert.equal((await authenticate(bearer(secret))).id, key.id);
+    const inGrace = (await keyStore.rotate(key.id, { graceMs: 30_000 }))!.secret;
+    await keyRing.refresh();
+    assert.equal((await authenticate(bearer(secret))).id, key.id);
+    clock.advance(1);
+    const newest = (await keyStore.rotate(key.id, { graceMs: 0 }))!.secret;
+    await keyRing.refresh();
+    for (const ended of [secret, inGrace]) await refusal(authenticate, bearer(ended), "key_expired");
+    assert.equal((await authenticate(bearer(newest))).id, key.id);
+  },
+);

@@ -42,6 +42,8 @@ async function setUp(t: TestContext, dialect: DialectName) {
   return { database, elsewhere, clock, keyRing, otherProcess, queries: counted.count, failures };
 }
 
+const UNENDED = { secretNotAfterMs: undefined, secretReplaced: false, signingSecret: undefined };
+
 const isPromise = (value: unknown): value is Promise<unknown> => value instanceof Promise;
 
 onEachDatabase("keys that existed at the start are found synchronously", async (t, dialect) => {
@@ -49,10 +51,49 @@ onEachDatabase("keys that existed at the start are found synchronously", async (
   const { key, secret } = await otherProcess.create({ name: "early" });
   await keyRing.start();
   const asked = queries();
-  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined, signingSecret: undefined });
+  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, ...UNENDED });
   assert.deepEqual(keyRing.get(key.id), key);
   assert.equal(keyRing.get("bk_000000000000"), undefined);
   assert.equal(queries(), asked);
+});
+
+onEachDatabase("all keys are known when they are more than one answer of the database holds", async (t, dialect) => {
+  const { keyRing, database, queries } = await setUp(t, dialect);
+  const numbers = Array.from({ length: 4_100 }, (_, index) => index + 1);
+  await database.transact(
+    numbers.flatMap((number) => [
+      {
+        sql: "insert into api_keys (id, name, status, revision, created_at_ms) values (?, 'one of many', 'active', ?, 0)",
+        params: [`bk_${number}`, number],
+      },
+      // The page's bound counts keys, of which some have more than one secret.
+      ...(number % 2 === 0 ? ["old", "new"] : ["new"]).map((which) => ({
+        sql: "insert into api_key_secrets (secret_hash, key_id, prefix, created_at_ms) values (?, ?, 'brikk_', 0)",
+        params: [`${which} ${number}`, `bk_${number}`],
+      })),
+    ]),
+  );
+  await keyRing.start();
+  assert.equal(queries(), 3);
+  for (const number of numbers) {
+    assert.equal(keyRing.recall(`new ${number}`)?.key.id, `bk_${number}`);
+    assert.equal(keyRing.recall(`old ${number}`) !== undefined, number % 2 === 0);
+  }
+});
+
+onEachDatabase("a row that cannot be read holds up what comes with it and loses none of it", async (t, dialect) => {
+  const { keyRing, otherProcess, elsewhere } = await setUp(t, dialect);
+  await keyRing.start();
+  const { key, secret } = await otherProcess.create({ name: "sound" });
+  const broken = await otherProcess.create({ name: "broken", metadata: { team: "billing" } });
+  const setMetadata = (text: string) =>
+    elsewhere.transact([{ sql: "update api_keys set metadata = ? where id = ?", params: [text, broken.key.id] }]);
+  await setMetadata("no JSON");
+  await assert.rejects(keyRing.refresh());
+  await setMetadata("{}");
+  await keyRing.refresh();
+  assert.deepEqual(keyRing.find(hashSecret(secret)), { key, ...UNENDED });
+  assert.equal(keyRing.get(broken.key.id)?.name, "broken");
 });
 
 onEachDatabase("a key that another process made a moment ago works at once", async (t, dialect) => {
@@ -171,6 +212,7 @@ onEachDatabase("a secret that was unknown a moment ago is found once a refresh h
   assert.deepEqual(keyRing.find(hashSecret(added)), {
     key: { ...key, revision: key.revision + 1 },
     secretNotAfterMs: 42,
+    secretReplaced: true,
     signingSecret: undefined,
   });
 });
@@ -206,7 +248,7 @@ onEachDatabase(
     const { key, secret } = await otherProcess.create({ name: "known" });
     await keyRing.start();
     await database.close();
-    assert.deepEqual(keyRing.find(hashSecret(secret)), { key, secretNotAfterMs: undefined, signingSecret: undefined });
+    assert.deepEqual(keyRing.find(hashSecret(secret)), { key, ...UNENDED });
     const unknown = hashSecret(newSecret());
     for (const _ of [1, 2]) {
       await assert.rejects(

@@ -4,12 +4,12 @@ import { test } from "node:test";
 import { createSigner, httpbis } from "http-message-signatures";
 import { BrikkError } from "../../src/errors.ts";
 import type { ApiKey } from "../../src/access/api-key.ts";
-import { signingPurpose } from "../../src/access/key-store.ts";
 import { createNonceMemory, type NonceMemory } from "../../src/access/nonce-memory.ts";
 import type { WireRequest } from "../../src/access/signature-base.ts";
 import { bytesOf, newSigningSecret } from "../../src/access/signing-secret.ts";
 import { createSigningSecrets } from "../../src/access/signing-secrets.ts";
 import { createVault } from "../../src/access/vault.ts";
+import { signingSecretPurpose } from "../../src/access/vault-purposes.ts";
 import { createSignatureVerifier } from "../../src/access/verify-signature.ts";
 import { newFernetKey, parseFernetKeys } from "../../src/lib/fernet.ts";
 import { createTestClock } from "../lib/test-clock.ts";
@@ -39,7 +39,7 @@ interface Setting {
   readonly nonces: NonceMemory;
 }
 
-const sealedFor = (keyId: string, text: string): string => vault.seal(text, signingPurpose(keyId));
+const sealedFor = (keyId: string, text: string): string => vault.seal(text, signingSecretPurpose(keyId));
 
 function verifierWith(setting: Partial<Setting> = {}) {
   const sealed = "sealed" in setting ? setting.sealed : sealedFor(KEY_ID, secret);
@@ -388,7 +388,7 @@ test("a key that asks for no signatures needs none, but a wrong one is never pas
 test("a signing secret that cannot be opened means 503 and never entry, and the cause is the operator's alone", () => {
   const foreign = createVault({ keys: parseFernetKeys(newFernetKey())!, clock });
   const stored = [
-    foreign.seal(secret, signingPurpose(KEY_ID)),
+    foreign.seal(secret, signingSecretPurpose(KEY_ID)),
     sealedFor(OTHER_ID, secret),
     sealedFor(KEY_ID, "not a signing secret"),
     "rubbish",

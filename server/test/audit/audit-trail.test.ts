@@ -13,7 +13,17 @@ import { startPostgres } from "../harness/postgres-server.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import { onEachDatabase, onPostgres, runChild, scratchDatabase, sourceUrl } from "../storage/scratch.ts";
-import { chainOn, countOf, entriesOf, faultsOf, keys, openTestTrail, requestOf, verified } from "./audit-fixture.ts";
+import {
+  chainOn,
+  countOf,
+  entriesOf,
+  faultsOf,
+  keys,
+  newKeys,
+  openTestTrail,
+  requestOf,
+  verified,
+} from "./audit-fixture.ts";
 
 const actionsOf = async (database: Database): Promise<unknown[]> =>
   (await entriesOf(database)).map((row) => row["action"] ?? row["kind"]);
@@ -348,10 +358,8 @@ onEachDatabase(
   async (t, dialect) => {
     const { database } = await scratchDatabase(t, dialect);
     await (await openTestTrail(t, database)).trail.close();
-    const others = createHeadSeals(() => keys);
-    const { lines, trail } = await openTestTrail(t, database, {
-      encryptionKeys: (await import("./audit-fixture.ts")).newKeys(),
-    });
+    const later = newKeys();
+    const { lines, trail } = await openTestTrail(t, database, { encryptionKeys: later });
     await trail.close();
     assert.deepEqual(await actionsOf(database), [
       "instance.start",
@@ -361,6 +369,8 @@ onEachDatabase(
       "instance.stop",
     ]);
     assert.ok(lines.some((line) => line.includes("is not as it was left")));
-    assert.deepEqual(await faultsOf(database, { seals: others }), ["suspicion 3", "seal 5"]);
+    assert.deepEqual(await faultsOf(database), ["seal 5"], "who has the earlier key alone");
+    assert.deepEqual(await faultsOf(database, { seals: createHeadSeals(() => later) }), ["suspicion 3"]);
+    assert.deepEqual(await faultsOf(database, { seals: createHeadSeals(() => [...later, ...keys]) }), []);
   },
 );

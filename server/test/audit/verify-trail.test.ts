@@ -279,6 +279,20 @@ onEachDatabase(
 );
 
 onEachDatabase(
+  "what an instance without a new key took for suspicious is cleared by who verifies with that key",
+  async (t, dialect) => {
+    const database = await chained(t, dialect);
+    const [fresh] = newKeys();
+    const both = createHeadSeals(() => [fresh, ...keys]);
+    await chainOn(database, { seals: both }).groupOf([act])();
+    // It has the old key alone.
+    await chainOn(database).groupOf([act])();
+    assert.deepEqual(await faultsOf(database), [`suspicion ${LENGTH + 2}`]);
+    assert.deepEqual(await faultsOf(database, { seals: both }), []);
+  },
+);
+
+onEachDatabase(
   "encryption keys may be rotated and retired: the newest seal vouches for what older keys sealed",
   async (t, dialect) => {
     const database = await chained(t, dialect);

@@ -1,5 +1,6 @@
 import { createProviderHealth } from "../../src/completion/provider-health.ts";
 import type { CompletionServices } from "../../src/completion/run-completion.ts";
+import { createRedactor } from "../../src/telemetry/redactor.ts";
 import type { Clock } from "../../src/lib/clock.ts";
 import type { Provider } from "../../src/providers/provider.ts";
 import type { ConnectedProvider } from "../../src/providers/provider-set.ts";
@@ -8,7 +9,8 @@ import type { Transport } from "../../src/providers/transport.ts";
 /** The parts of the completion path that ask candidates: nobody is asked again, unless the test wants it. */
 export const callServices = (
   clock: Clock,
-): Pick<CompletionServices, "health" | "hedgeOf" | "maxRetries" | "random" | "events"> => ({
+): Pick<CompletionServices, "health" | "hedgeOf" | "maxRetries" | "random" | "events" | "redactor"> => ({
+  redactor: createRedactor(),
   health: createProviderHealth({ clock, onChange: () => undefined, onCooldown: () => undefined }),
   hedgeOf: () => undefined,
   maxRetries: 0,

@@ -44,6 +44,13 @@ test("an embedding is never a stream", () => {
   assert.equal(embeddings({ input: "x", stream: true }).stream, false);
 });
 
+test("an embedding has one answer without a limit, whatever stands in a body that no schema has looked at", () => {
+  for (const n of [0, -1_000, 1e-7, 1e21, 128]) {
+    const { choices, maxOutputTokens } = embeddings({ input: "x", n, max_tokens: n, max_completion_tokens: n });
+    assert.deepEqual({ choices, maxOutputTokens }, { choices: 1, maxOutputTokens: undefined });
+  }
+});
+
 test("every text of the input counts for an estimate, a picture's bytes do not", () => {
   const request = chat({
     messages: [

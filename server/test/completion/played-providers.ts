@@ -72,7 +72,13 @@ export async function playProvider(
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const transport = createTransport({ provider: name, origin, connectTimeoutMs: 1_000, maxConnections: 100 });
+  const transport = createTransport({
+    provider: name,
+    origin,
+    connectTimeoutMs: 1_000,
+    maxConnections: 100,
+    allowPrivateAddresses: true,
+  });
   t.after(async () => {
     await transport.close();
     server.closeAllConnections();

@@ -20,7 +20,13 @@ async function probing(t: TestContext, status: () => number) {
   }).listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const transport = createTransport({ provider: "acme", origin, connectTimeoutMs: 1_000, maxConnections: 2 });
+  const transport = createTransport({
+    provider: "acme",
+    origin,
+    connectTimeoutMs: 1_000,
+    maxConnections: 2,
+    allowPrivateAddresses: true,
+  });
   const connected = connectedTo(
     createOpenAiCompatible({
       name: "acme",

@@ -46,6 +46,7 @@ async function completionPath(t: TestContext, database: Database, answers: reado
     origin,
     connectTimeoutMs: 1_000,
     maxConnections: 1,
+    allowPrivateAddresses: true,
   });
   const provider = createOpenAiCompatible({
     name: "openai",

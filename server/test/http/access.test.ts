@@ -25,7 +25,7 @@ const noteRoutes = (message: unknown): void => {
 subscribe("fastify.initialization", noteRoutes);
 const ADMIN_TOKEN = "an-admin-token-of-this-test";
 const strict = await startGateway({
-  environment: { BRIKK_REQUIRE_AUTH: "true", BRIKK_ADMIN_TOKEN: ADMIN_TOKEN },
+  environment: { BRIKK_REQUIRE_AUTH: "true", BRIKK_ADMIN_TOKEN: ADMIN_TOKEN, TRUST_PROXY: "1" },
 });
 unsubscribe("fastify.initialization", noteRoutes);
 after(() => strict.close());
@@ -134,14 +134,16 @@ test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a calle
 test("with BRIKK_REQUIRE_AUTH=true every route but the open ones refuses a key that is not one, however it is sent", async () => {
   const { secret } = await strict.createKey();
   const mistyped = `${secret.slice(0, -1)}${secret.endsWith("0") ? "1" : "0"}`;
-  for (const route of routes.filter(isCallers)) {
+  for (const [place, route] of routes.filter(isCallers).entries()) {
+    // From one address alone so many would soon be too many.
+    const from = { "x-forwarded-for": `198.51.100.${place}` };
     for (const headers of [
       { authorization: `Bearer ${mistyped}` },
       { "x-brikk-api-key": mistyped },
       { authorization: "Basic YTpi" },
       { authorization: "Bearer sk-another-service" },
     ]) {
-      const response = await call(route, headers);
+      const response = await call(route, { ...headers, ...from });
       assert.equal(response.status, 401, `${route.method} ${route.path}`);
       assert.equal((await response.text()).includes(mistyped), false);
     }

@@ -235,11 +235,13 @@ onEachDatabase(
     const { admin } = await startAdministered(t, { database: dialect });
     const alpha = await make(admin, { name: "Alpha 100%" });
     const beta = await make(admin, { name: "beta_1" });
+    const accented = await make(admin, { name: "Écu" });
     await done(admin("POST", `/admin/keys/${beta.id}/revoke`));
     const found = async (query: string): Promise<string[]> =>
       (await done(admin<Page>("GET", `/admin/keys?${query}`))).body.data.map(({ id }) => id);
     assert.deepEqual(await found("status=revoked"), [beta.id]);
     assert.deepEqual(await found("status=active&q=a"), [ANONYMOUS_KEY_ID, alpha.id]);
+    assert.deepEqual(await found(`q=${encodeURIComponent("Écu")}`), [accented.id], "as it is written");
     assert.deepEqual(await found("status=expired"), []);
     assert.deepEqual(await found("q=alpHA"), [alpha.id]);
     assert.deepEqual(await found("q=100%25"), [alpha.id]);
@@ -525,7 +527,7 @@ test("a body that is wrong is refused with the part at fault, on making and on c
   assert.deepEqual([nameless.status, nameless.body.error.param], [400, "name"]);
   assert.equal((await change(admin, id, {})).status, 400);
   assert.equal((await change(admin, id, { key: "brikk_mine" })).status, 400);
-  for (const query of ["limit=0", "limit=201", "cursor=none", "status=gone", "q=", "page=2"])
+  for (const query of ["limit=0", "limit=201", "cursor=none", "status=gone", "q=", "q=%00", "page=2"])
     assert.equal((await admin("GET", `/admin/keys?${query}`)).status, 400, query);
   for (const grace of [-1, 604_801, 1.5, "60"])
     assert.equal(

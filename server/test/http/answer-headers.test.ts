@@ -47,7 +47,7 @@ test("a stream has the same headers before its first byte, but for the cost, whi
   const text = await response.text();
   assert.match(text, /data: \[DONE\]\n\n$/);
   assert.equal(response.headers.get("content-type"), "text/event-stream; charset=utf-8");
-  assert.equal(response.headers.get("cache-control"), "no-cache, no-transform");
+  assert.equal(response.headers.get("cache-control"), "no-store, no-transform");
   assert.equal(response.headers.get("x-brikk-provider"), "openai");
   assert.equal(response.headers.get("x-brikk-usage-today"), "0");
   assert.equal(response.headers.get("x-brikk-cost-usd"), null);

@@ -174,10 +174,10 @@ test("where real providers serve the drill says why it is not available, and ref
 });
 
 test("a reload that brings real providers ends the drill, as its faults would strike nobody", async (t) => {
-  const house = await startGateway({ environment: { BRIKK_ADMIN_TOKEN: TOKEN } });
+  const house = await startGateway({ simulatorServes: "alone", environment: { BRIKK_ADMIN_TOKEN: TOKEN } });
   t.after(() => house.close());
   assert.equal((await admin("GET", "", undefined, house.url)).body.available, true);
-  house.gateway.replaceConfigFile(loadConfig({ OPENAI_API_KEY: "sk-real" }), undefined);
+  house.gateway.replaceConfigFile(loadConfig({ OPENAI_API_KEY: "sk-real" }));
   assert.equal((await admin("GET", "", undefined, house.url)).body.available, false);
   assert.equal((await admin("POST", "/faults", { vendor: "openai", preset: "errors" }, house.url)).status, 409);
 });

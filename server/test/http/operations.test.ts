@@ -36,7 +36,7 @@ test("/health/ready is ready with storage, ledger and providers, and names each"
   assert.equal(status, 200);
   assert.equal(body["ready"], true);
   const checks = body["checks"] as Record<string, { ok: boolean }>;
-  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "accepting"]);
+  assert.deepEqual(Object.keys(checks), ["storage", "ledger", "providers", "rate_limits", "secrets", "accepting"]);
   assert.ok(Object.values(checks).every(({ ok }) => ok));
 });
 
@@ -191,6 +191,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "DELETE /admin/fire-drill/faults",
       "DELETE /admin/fire-drill/faults/{id}",
       "DELETE /admin/keys/{id}",
+      "DELETE /admin/provider-credentials/{provider}",
       "DELETE /panel/runs/{id}",
       "GET /admin/audit",
       "GET /admin/audit/head",
@@ -198,6 +199,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "GET /admin/keys",
       "GET /admin/keys/{id}",
       "GET /admin/keys/{id}/usage",
+      "GET /admin/provider-credentials",
       "GET /admin/usage",
       "GET /admin/usage/requests",
       "GET /admin/usage/timeseries",
@@ -221,6 +223,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "POST /admin/keys/{id}/revoke",
       "POST /admin/keys/{id}/rotate",
       "POST /admin/keys/{id}/signing-secret",
+      "POST /admin/provider-credentials/{provider}/test",
       "POST /agents/bridge",
       "POST /agents/route/chat",
       "POST /agents/{agent}/chat",
@@ -232,6 +235,7 @@ test("/openapi.json is OpenAPI 3.0 with every public route, all ways to authenti
       "POST /v1/chat/completions",
       "POST /v1/embeddings",
       "POST /v1/explain",
+      "PUT /admin/provider-credentials/{provider}",
     ],
   );
   assert.deepEqual(
@@ -300,7 +304,7 @@ test("/docs works offline: everything the page asks for is served from here, and
       assert.doesNotMatch(text, /https?:\/\/(?!stackoverflow\.com\/a\/)/i);
   }
   const policy = page.headers.get("content-security-policy") ?? "";
-  assert.match(policy, /default-src 'self'/);
+  assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self'/);
   assert.doesNotMatch(
     policy,
     /https?:|swagger\.io|\*|upgrade-insecure-requests/,

@@ -6,6 +6,7 @@ import fastify from "fastify";
 import { BrikkError } from "../../src/errors.ts";
 import { createStreamReply } from "../../src/http/stream-reply.ts";
 import { sseEvent } from "../../src/lib/sse-events.ts";
+import { createRedactor } from "../../src/telemetry/redactor.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
 
 type StreamReply = ReturnType<typeof createStreamReply>;
@@ -20,6 +21,7 @@ async function streamed(t: TestContext, { keepAliveMs = 60_000 } = {}) {
         requestId: "r",
         keepAliveMs,
         signal: controller.signal,
+        redactor: createRedactor(),
         headersOf: (head) => ({ "x-head": head === undefined ? "nobody yet" : "somebody" }),
       });
       t.after(() => stream.close());

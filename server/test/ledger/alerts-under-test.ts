@@ -102,7 +102,7 @@ export async function startReceiver(t: TestContext): Promise<Receiver> {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks/budget`;
   const receiver: Receiver = {
     url,
-    target: { url, secrets: [SECRET] },
+    target: { url, secrets: [SECRET], allowPrivateAddresses: true },
     messages,
     answer: (response) => void response.writeHead(204).end(),
     stop,

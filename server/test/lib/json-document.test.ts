@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { editJsonDocument, type JsonEdit, JsonDocumentError, parseJsonDocument } from "../../src/lib/json-document.ts";
+import {
+  editJsonDocument,
+  JSON_LIMITS,
+  type JsonEdit,
+  JsonDocumentError,
+  JsonTooComplex,
+  parseJsonDocument,
+} from "../../src/lib/json-document.ts";
 
+const objectOf = (members: number): string =>
+  `{${Array.from({ length: members }, (_, index) => `"m${index}":0`).join(",")}}`;
 const parse = (text: string) => parseJsonDocument(Buffer.from(text));
 const edited = (text: string, edits: Readonly<Record<string, JsonEdit>>): string =>
   editJsonDocument(parse(text), new Map(Object.entries(edits))).toString("utf8");
@@ -193,6 +202,35 @@ for (const [what, body, reason] of refused) {
     );
   });
 }
+
+for (const [rule, most, more] of [
+  ["json_depth", `{"a":${"[".repeat(127)}${"]".repeat(127)}}`, `{"a":${"[".repeat(128)}${"]".repeat(128)}}`],
+  ["json_values", `{"a":[${"0,".repeat(399_998)}0]}`, `{"a":[${"0,".repeat(399_999)}0]}`],
+  ["json_members", objectOf(10_000), objectOf(10_001)],
+  ["json_name_length", `{"${"a".repeat(1_024)}":1}`, `{"${"a".repeat(1_025)}" :1}`],
+  ["json_number_length", `{"a":${"1".repeat(256)}}`, `{"a":-${"1".repeat(256)}}`],
+] as const) {
+  test(`${rule}: the most is taken, and one more is refused by this rule`, () => {
+    parse(most);
+    assert.throws(
+      () => parse(more),
+      (error) => error instanceof JsonTooComplex && error.rule === rule && error.limit === JSON_LIMITS[rule],
+    );
+  });
+}
+
+test("members count for their own object, and what stands in texts counts for nothing", () => {
+  parse(`{"a":[${Array.from({ length: 30 }, () => objectOf(9_999)).join(",")}]}`);
+  parse(`{"a":{"b":${objectOf(9_999)}},"c":${objectOf(9_999)}}`);
+  parse(`{"a":${JSON.stringify(`${"[{,:1".repeat(500_000)}"\\`)}}`);
+  parse(`{"a":"${"9".repeat(5_000)}","b":"${"x".repeat(5_000)}"}`);
+});
+
+test("bodies that were refused leave nothing behind for the next", () => {
+  for (const text of ["[[[[[[", '{"a":{"a":{"a":', `{"a":${objectOf(10_001)}`, "]]]]}}}}"])
+    assert.throws(() => parse(text));
+  parse(objectOf(10_000));
+});
 
 test("128 levels are taken, and brackets inside texts are not levels", () => {
   parse(`{"a":${"[".repeat(127)}${"]".repeat(127)}}`);

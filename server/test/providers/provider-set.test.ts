@@ -27,7 +27,7 @@ const house: ProviderConfig = {
 const unset: ProviderConfig = { ...house, name: "unset", keyless: false };
 
 const connect = (t: TestContext, providers: readonly ProviderConfig[], requestTimeoutMs = 60_000) => {
-  const set = connectProviders({ providers, requestTimeoutMs }, undefined);
+  const set = connectProviders({ providers, requestTimeoutMs, allowPrivateAddresses: true }, undefined);
   t.after(() => set.close());
   return set;
 };

@@ -114,14 +114,14 @@ const refused: readonly BadRequest[] = [
     code: "invalid_request",
   },
   { name: "UTF-16", body: Buffer.from(json(good), "utf16le"), status: 400, code: "invalid_request" },
-  { name: "10,000 arrays in one another", body: nested(10_000), status: 400, code: "invalid_request" },
+  { name: "10,000 arrays in one another", body: nested(10_000), status: 400, code: "request_too_complex" },
   {
     name: "10,000 objects in one another",
     body: `${'{"a":'.repeat(10_000)}1${"}".repeat(10_000)}`,
     status: 400,
-    code: "invalid_request",
+    code: "request_too_complex",
   },
-  { name: "10,000 brackets that never close", body: "[".repeat(10_000), status: 400, code: "invalid_request" },
+  { name: "10,000 brackets that never close", body: "[".repeat(10_000), status: 400, code: "request_too_complex" },
   {
     name: "__proto__",
     body: `{"__proto__":{"admin":true},"model":"gpt-4o-mini","messages":[{"role":"user","content":"${MARK}"}]}`,

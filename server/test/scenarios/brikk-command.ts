@@ -15,7 +15,7 @@ export interface Ran {
 export function brikkOnScratch(t: TestContext) {
   const path = join(scratchFolder(t), "data", "brikk.db");
   const url = `sqlite:${path}`;
-  const brikkWith = (environment: Record<string, string>, ...args: string[]): Promise<Ran> =>
+  const brikkFed = (stdin: string, environment: Record<string, string>, ...args: string[]): Promise<Ran> =>
     new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [fileURLToPath(sourceUrl("cli.ts")), ...args], {
         env: {
@@ -25,14 +25,17 @@ export function brikkOnScratch(t: TestContext) {
           NODE_V8_COVERAGE: process.env["NODE_V8_COVERAGE"] ?? "",
         },
       });
+      child.stdin.end(stdin);
       let stdout = "";
       let stderr = "";
       child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
       child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
       child.on("error", reject).on("close", (code) => resolve({ code, stdout, stderr }));
     });
+  const brikkWith = (environment: Record<string, string>, ...args: string[]): Promise<Ran> =>
+    brikkFed("", environment, ...args);
   const brikk = (...args: string[]): Promise<Ran> => brikkWith({}, ...args);
-  return { path, url, brikk, brikkWith };
+  return { path, url, brikk, brikkWith, brikkFed };
 }
 
 /** Standard output of a command that went well, as JSON. */

@@ -150,6 +150,9 @@ test("a key's caps and limits are changed one by one, and taken back to the defa
   assert.deepEqual(await update(...none, ...plain, "--hard-cap-usd", "default"), before);
   assert.ok((await update("--expires-in-days", "1"))["expires_at"] !== null);
   assert.deepEqual(await update("--expires-in-days", "never"), before);
+  assert.equal((await update("--expires-at", "2100-01-01T09:30:00Z"))["expires_at"], "2100-01-01T09:30:00.000Z");
+  assert.equal((await update("--expires-at", "2100-01-01"))["expires_at"], "2100-01-01T00:00:00.000Z");
+  assert.deepEqual(await update("--expires-at", "never"), before);
   assert.match((await brikk("keys", "list")).stdout, / SOFT CAP +HARD CAP +PER MINUTE +CREATED +EXPIRES/);
 });
 
@@ -339,7 +342,7 @@ test("while a server runs, a key made by the command line works at once and a re
 async function answered(...args: string[]): Promise<Ran> {
   const stdout = new PassThrough({ encoding: "utf8" });
   const stderr = new PassThrough({ encoding: "utf8" });
-  const code = await runCli(args, { stdout, stderr });
+  const code = await runCli(args, { stdin: new PassThrough(), stdout, stderr });
   const read = (stream: PassThrough): string => (stream.read() as string | null) ?? "";
   return { code, stdout: read(stdout), stderr: read(stderr) };
 }
@@ -359,6 +362,11 @@ test("help is there for every command and goes to standard output", async () => 
     [["keys", "create", "--help"], /--hard-cap-usd USD/],
     [["keys", "list", "-h"], /oldest first/],
     [["keys", "revoke", "--help"], /KEY_ID/],
+    [["keys", "reencrypt", "--help"], /Give the new key to every server first/],
+    [["credentials", "--help"], /win over the environment's/],
+    [["credentials", "set", "--help"], /read from standard input/],
+    [["credentials", "list", "--help"], /No key is shown/],
+    [["credentials", "remove", "--help"], /the environment's holds again/],
     [["keys", "show", "--help"], /beginnings of its secrets/],
     [["keys", "rotate", "--help"], /--grace-hours N/],
     [["keys", "new-signing-secret", "--help"], /The old one ends at once/],
@@ -374,7 +382,7 @@ test("help is there for every command and goes to standard output", async () => 
 
 const misuses: readonly [string[], RegExp][] = [
   [["key"], /There is no command "key"/],
-  [["keys"], /keys create, keys list, keys show, keys update, keys rotate, keys new-signing-secret or keys revoke/],
+  [["keys"], /keys create, keys list, .* or keys \w+/],
   [["keys", "delete"], /There is no command "keys delete"/],
   [["keys", "create"], /add --name NAME/],
   [["keys", "create", "demo"], /give the name as --name NAME/],
@@ -386,6 +394,15 @@ const misuses: readonly [string[], RegExp][] = [
   [["keys", "create", "--name", "a", "--soft-cap-usd=-1"], /--soft-cap-usd is "-1"; give an amount/],
   [["keys", "create", "--name", "a", "--rate-limit-per-min", "0"], /give a whole number from 1 to 1000000/],
   [["keys", "create", "--name", "a", "--expires-in-days", "1.5"], /give a whole number from 1 to 36500/],
+  [["keys", "create", "--name", "a", "--expires-at", "tomorrow"], /--expires-at is "tomorrow"; give a date such as/],
+  [
+    ["keys", "create", "--name", "a", "--expires-at", "2020-01-01"],
+    /--expires-at has passed; a key that is to end now/,
+  ],
+  [
+    ["keys", "create", "--name", "a", "--expires-at", "2100-01-01", "--expires-in-days", "2"],
+    /Give either --expires-in-days or --expires-at/,
+  ],
   [
     ["keys", "create", "--name", "a", "--week-hard-cap-usd", "default"],
     /give an amount of USD such as 5 or 0\.50, or none/,
@@ -421,6 +438,13 @@ const misuses: readonly [string[], RegExp][] = [
     /That is a secret/,
   ],
   [["keys", "list", "all"], /takes only --json/],
+  [["keys", "reencrypt", "now"], /takes only --json/],
+  [["credentials"], /credentials set, credentials list or credentials remove/],
+  [["credentials", "set"], /Which provider\?/],
+  [["credentials", "set", "openai", "sk-on-the-command-line"], /a key is read from standard input, never from here/],
+  [["credentials", "set", "sk-ON-THE-COMMAND-LINE"], /That is not a provider's name/],
+  [["credentials", "remove"], /Which provider\?/],
+  [["credentials", "list", "openai"], /takes only --json/],
   [["keys", "revoke"], /Which key\?/],
   [["keys", "revoke", "bk_a", "bk_b"], /One key at a time/],
   [["keys", "revoke", "brikk_abc"], /That is a secret, not an id/],

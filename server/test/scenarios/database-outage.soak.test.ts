@@ -131,13 +131,14 @@ onPostgres(
     }),
 );
 
-onPostgres("connections that are cut again and again for 2 s lose nothing", (t) =>
+onPostgres("connections that are cut again and again lose nothing", (t) =>
   underLoad(t, async ({ postgres }) => {
     const admin = new Client({ connectionString: postgres.url });
     await admin.connect();
-    const endMs = performance.now() + 2_000;
+    const endMs = performance.now() + 60_000;
     let cut = 0;
-    while (performance.now() < endMs) {
+    while (cut <= 20) {
+      assert.ok(performance.now() < endMs, `${cut} connections were cut`);
       const { rowCount } = await admin.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'brikk' and backend_type = 'client backend'",
       );
@@ -145,7 +146,6 @@ onPostgres("connections that are cut again and again for 2 s lose nothing", (t) 
       await wait(50);
     }
     await admin.end();
-    assert.ok(cut > 20, `${cut} connections were cut`);
   }),
 );
 

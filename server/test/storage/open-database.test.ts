@@ -34,6 +34,7 @@ const TABLES = Object.keys({
   panel_runs: true,
   lease_owners: true,
   ledger_marks: true,
+  provider_credentials: true,
   usage_events: true,
   usage_hourly: true,
 } satisfies Record<keyof Schema, true>).sort();

@@ -1,11 +1,11 @@
 import { hash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { addressGroup } from "../../access/address-group.ts";
-import { createLimitCounts } from "../../access/limit-counts.ts";
-import type { RateLimits } from "../../access/rate-limits.ts";
+import { createWrongCredentials } from "../../access/wrong-credentials.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Logger } from "../../telemetry/log.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import type { Connections } from "../connections.ts";
 
 declare module "fastify" {
   interface FastifyContextConfig {
@@ -23,24 +23,39 @@ const WRONG_TOKENS_PER_MIN = 10;
  */
 export function registerAdminAccess(
   app: FastifyInstance,
-  options: { readonly token: string | undefined; readonly clock: Clock; readonly logger: Logger },
+  options: {
+    readonly token: string | undefined;
+    readonly connections: Connections;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly metrics: Metrics;
+  },
 ): void {
-  const { clock, logger } = options;
+  const { connections, logger, metrics } = options;
   const expected = options.token === undefined ? undefined : digestOf(options.token);
-  const wrongTokens = createLimitCounts({ clock });
+  const wrongTokens = createWrongCredentials({
+    clock: options.clock,
+    mostPerMin: WRONG_TOKENS_PER_MIN,
+    rule: "wrong-admin-tokens",
+    sentence: (seconds) =>
+      `Too many wrong admin tokens came from this address, and until ${seconds} s have passed none is looked at.`,
+  });
 
   function enter(request: FastifyRequest): void {
     if (expected === undefined) throw new BrikkError("not_found", "There is no such path here.");
-    const limits = limitsOf(request.socket.remoteAddress);
-    const verdict = wrongTokens.peek(limits);
-    if (!verdict.allowed) throw tooManyTries(verdict.refusedBy.waitMs);
+    const tooMany = wrongTokens.refusal(request.ip);
+    if (tooMany !== undefined) {
+      metrics.wrongCredentials.inc({ kind: "admin_token", answer: "limited" });
+      throw tooMany;
+    }
     const given = tokenIn(request.headers.authorization);
     // Digests have one length, so that neither the token's length nor its beginning can be told from the time this takes.
-    if (given !== undefined && timingSafeEqual(digestOf(given), expected)) return;
+    if (given !== undefined && timingSafeEqual(digestOf(given), expected)) return connections.vouch(request.socket);
     if (given !== undefined) {
-      wrongTokens.count(limits);
+      wrongTokens.count(request.ip);
+      metrics.wrongCredentials.inc({ kind: "admin_token", answer: "refused" });
       logger.warn(
-        { request_id: request.id, remote_address: request.socket.remoteAddress, route: request.routeOptions.url },
+        { request_id: request.id, remote_address: request.ip, route: request.routeOptions.url },
         "a wrong admin token was sent",
       );
     }
@@ -62,31 +77,3 @@ const digestOf = (token: string): Buffer => hash("sha256", token, "buffer");
 
 const tokenIn = (authorization: string | undefined): string | undefined =>
   /^bearer[ \t]+(\S+)[ \t]*$/i.exec(authorization ?? "")?.[1];
-
-/** One bucket for each address, in the limiter's terms. */
-const limitsOf = (remoteAddress: string | undefined): RateLimits => ({
-  keyId: addressGroup(remoteAddress),
-  requestsPerMin: WRONG_TOKENS_PER_MIN,
-  tokensPerMin: undefined,
-  concurrentRequests: undefined,
-  address: undefined,
-});
-
-function tooManyTries(waitMs: number): BrikkError {
-  const seconds = Math.ceil(waitMs / 1_000);
-  return new BrikkError(
-    "rate_limit_exceeded",
-    `Too many wrong admin tokens came from this address, and until ${seconds} s have passed none is looked at.`,
-    {
-      retryAfterMs: waitMs,
-      details: {
-        scope: "ip",
-        rule: "wrong-admin-tokens",
-        window: "minute",
-        limit: WRONG_TOKENS_PER_MIN,
-        remaining: 0,
-        reset_seconds: seconds,
-      },
-    },
-  );
-}

@@ -1,13 +1,16 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { ApiKey } from "../../access/api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
 import { isAddressAllowed } from "../../access/ip-allow-list.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
+import { createWrongCredentials } from "../../access/wrong-credentials.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Verified, VerifySignature } from "../../access/verify-signature.ts";
+import type { Clock } from "../../lib/clock.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
+import type { Connections } from "../connections.ts";
 import type { InFlight } from "../in-flight.ts";
 
 declare module "fastify" {
@@ -29,13 +32,29 @@ export interface AdmissionOptions {
   readonly authenticate: Authenticate;
   readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
+  readonly connections: Connections;
+  readonly clock: Clock;
   readonly inFlight: InFlight;
   readonly metrics: Metrics;
 }
 
-/** draining or overloaded? -> authenticate -> allowed from there? -> signed? -> rate limit, before a byte of the body is read. */
+const WRONG_KEYS_PER_MIN = 60;
+
+/**
+ * draining or overloaded? -> authenticate -> allowed from there? -> signed? -> rate limit, before a byte of the body is read.
+ *
+ * For an address that has sent too many wrong keys no key is looked for in storage any more. One that memory knows is still
+ * let in: whoever shares the address with the guesser goes on, and guessing costs this server a look into a map.
+ */
 export function registerAdmission(app: FastifyInstance, options: AdmissionOptions): void {
-  const { authenticate, verifySignature, rateLimiter, inFlight, metrics } = options;
+  const { authenticate, verifySignature, rateLimiter, connections, inFlight, metrics } = options;
+  const wrongKeys = createWrongCredentials({
+    clock: options.clock,
+    mostPerMin: WRONG_KEYS_PER_MIN,
+    rule: "wrong-keys",
+    sentence: (seconds) =>
+      `Too many wrong keys came from this address. A key that this server has not seen yet is looked for again in ${seconds} s.`,
+  });
 
   /** A promise only when who calls, whether a nonce is new, or the limits cannot be told from memory. */
   function enter(request: FastifyRequest, reply: FastifyReply): Promise<void> | undefined {
@@ -44,9 +63,30 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
       if (refusal.code === "draining") reply.header("connection", "close");
       throw refusal;
     }
-    const found = authenticate(request.headers, secretUseOf(request));
+    const found = identify(request);
     if (found instanceof Promise) return found.then((key) => admit(request, reply, key));
     return admit(request, reply, found);
+  }
+
+  function identify(request: FastifyRequest): ApiKey | Promise<ApiKey> {
+    const tooMany = wrongKeys.refusal(request.ip);
+    try {
+      const found = authenticate(request.headers, secretUseOf(request), tooMany === undefined ? "storage" : "memory");
+      if (!(found instanceof Promise)) return found;
+      return found.catch((error: unknown) => {
+        throw noted(request, error, tooMany);
+      });
+    } catch (error) {
+      throw noted(request, error, tooMany);
+    }
+  }
+
+  /** The error that the caller is shown. */
+  function noted(request: FastifyRequest, error: unknown, tooMany: BrikkError | undefined): unknown {
+    if (!(error instanceof BrikkError) || error.code !== "invalid_api_key") return error;
+    metrics.wrongCredentials.inc({ kind: "key", answer: tooMany === undefined ? "refused" : "limited" });
+    if (tooMany === undefined) wrongKeys.count(request.ip);
+    return tooMany ?? error;
   }
 
   function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
@@ -58,8 +98,18 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   }
 
   function proceed(request: FastifyRequest, reply: FastifyReply, verified: Verified): Promise<void> | undefined {
+    const { key, socket } = request;
     request.signedDigest = verified.contentDigest;
-    return limit(request, reply, request.key);
+    // Not before the signature: a stolen key alone vouches for no connection.
+    if (key.id !== ANONYMOUS_KEY_ID) connections.vouch(socket);
+    else {
+      const crowded = connections.refusal(socket);
+      if (crowded !== undefined) {
+        reply.header("connection", "close");
+        throw crowded;
+      }
+    }
+    return limit(request, reply, key);
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {

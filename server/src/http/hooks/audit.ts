@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { AuditedRequest, AuditTrail } from "../../audit/audit-trail.ts";
+import type { Actor } from "../../audit/actor.ts";
 import { adminActor, keyActor } from "../actor-of.ts";
 
 /**
@@ -32,7 +33,7 @@ const AT_THE_DOOR: ReadonlySet<string> = new Set([
 
 /** Undefined for who was turned away before anybody looked, as while the server stops or its storage is away. */
 function auditedRequest(request: FastifyRequest, reply: FastifyReply): AuditedRequest | undefined {
-  const code = request.refusedWith;
+  const code = request.refusedWith?.code;
   const isForAdministrators = request.routeOptions.config.admin === true;
   // An administrators' door limits how often one may try, a caller's before the key is known.
   const isCallerKnown = !isForAdministrators && request.key !== null;
@@ -41,14 +42,16 @@ function auditedRequest(request: FastifyRequest, reply: FastifyReply): AuditedRe
   const { raw } = reply;
   return {
     kind: atTheDoor ? "refusal" : "request",
-    actor: isCallerKnown
-      ? keyActor(request)
-      : atTheDoor
-        ? { kind: "unknown", ip: request.ip, requestId: request.id }
-        : adminActor(request),
+    actor: isCallerKnown ? keyActor(request) : atTheDoor ? refusedActor(request) : adminActor(request),
     method: request.method,
     route: request.routeOptions.url ?? "unknown",
     status: raw.headersSent ? raw.statusCode : undefined,
     ...(code !== undefined && { code }),
   };
+}
+
+/** A revoked or expired secret says whose it is, though it lets nobody in. */
+function refusedActor({ refusedWith, ip, id }: FastifyRequest): Actor {
+  const keyId = refusedWith?.extras.keyId;
+  return keyId === undefined ? { kind: "unknown", ip, requestId: id } : { kind: "key", keyId, ip, requestId: id };
 }

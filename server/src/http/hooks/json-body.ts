@@ -1,6 +1,6 @@
 import type { FastifyInstance } from "fastify";
 import { BrikkError } from "../../errors.ts";
-import { type JsonDocument, JsonDocumentError, parseJsonDocument } from "../../lib/json-document.ts";
+import { type JsonDocument, JsonDocumentError, JsonTooComplex, parseJsonDocument } from "../../lib/json-document.ts";
 import { assertSignedBody } from "./signed-body.ts";
 
 declare module "fastify" {
@@ -20,7 +20,14 @@ export function registerJsonBody(app: FastifyInstance): void {
       request.document = parseJsonDocument(body as Buffer);
       done(null, request.document.value);
     } catch (error) {
-      done(error instanceof JsonDocumentError ? new BrikkError("invalid_request", error.message) : (error as Error));
+      done(error instanceof JsonDocumentError ? refusalOf(error) : (error as Error));
     }
   });
 }
+
+const refusalOf = (error: JsonDocumentError): BrikkError =>
+  error instanceof JsonTooComplex
+    ? new BrikkError("request_too_complex", error.message, {
+        details: { scope: "request", rule: error.rule, limit: error.limit },
+      })
+    : new BrikkError("invalid_request", error.message);

@@ -7,6 +7,7 @@ import {
   parseTraceparent,
   type TraceContext,
 } from "../../lib/ids.ts";
+import type { Redactor } from "../../telemetry/redactor.ts";
 
 declare module "fastify" {
   interface FastifyRequest {
@@ -15,11 +16,13 @@ declare module "fastify" {
   }
 }
 
-/** The caller's request id where it is a sane one, else ours. */
-export function requestIdOf(raw: { headers: Record<string, string | string[] | undefined> }): string {
-  const given = raw.headers["x-request-id"];
-  return typeof given === "string" && isSaneRequestId(given) ? given : newRequestId();
-}
+/** The caller's request id where it is a sane one and no secret that strayed there, else ours. */
+export const createRequestIds =
+  (redactor: Redactor) =>
+  (raw: { headers: Record<string, string | string[] | undefined> }): string => {
+    const given = raw.headers["x-request-id"];
+    return typeof given === "string" && isSaneRequestId(given) && !redactor.finds(given) ? given : newRequestId();
+  };
 
 /** Every answer names its request and its trace. */
 export function registerRequestIdentity(app: FastifyInstance): void {
@@ -29,7 +32,6 @@ export function registerRequestIdentity(app: FastifyInstance): void {
     request.trace = newTraceContext(typeof traceparent === "string" ? parseTraceparent(traceparent) : undefined);
     reply.header("x-request-id", request.id);
     reply.header("traceparent", formatTraceparent(request.trace));
-    reply.header("x-content-type-options", "nosniff");
     done();
   });
 }

@@ -125,6 +125,7 @@ export function registerAdminKeyRoutes(
             .trim()
             .min(1)
             .max(100)
+            .regex(/^\P{Cc}*$/u, "must have no control characters")
             .optional()
             .describe("Only keys whose name contains this, or whose id or secret's first 12 characters it is."),
         }),

@@ -189,6 +189,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/route/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithRoutedAgent",
         summary: "One message, to whoever suits best",
@@ -253,6 +254,7 @@ export function registerAgentRoutes(
   app.post(
     "/agents/:agent/chat",
     {
+      config: { content: true },
       schema: {
         operationId: "chatWithAgent",
         summary: "One message, to one provider's agent",

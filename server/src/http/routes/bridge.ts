@@ -63,6 +63,7 @@ export function registerBridgeRoute(
   app.post(
     "/agents/bridge",
     {
+      config: { content: true },
       schema: {
         operationId: "bridgeAgents",
         summary: "Two agents talk",

@@ -44,6 +44,7 @@ export function registerCompletionRoutes(
   app.post(
     "/v1/chat/completions",
     {
+      config: { content: true },
       schema: {
         operationId: "createChatCompletion",
         summary: "Chat completion, streamed or whole",
@@ -60,6 +61,7 @@ export function registerCompletionRoutes(
   app.post(
     "/v1/embeddings",
     {
+      config: { content: true },
       schema: {
         operationId: "createEmbeddings",
         summary: "Embeddings",

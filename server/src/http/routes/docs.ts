@@ -1,7 +1,10 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
+import type { FastifyError, FastifyRequest } from "fastify";
 import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
+import { BrikkError } from "../../errors.ts";
 import type { App } from "../app-type.ts";
+import { PAGE_HEADERS } from "../security-headers.ts";
 import { tidyDocument } from "../schemas/tidy-document.ts";
 
 const DESCRIPTION = `Brikk is an LLM gateway: one base URL and one key in front of several providers, with budgets that hold and a ledger that loses nothing.
@@ -44,21 +47,33 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
   });
 }
 
-/** Everything from here and nowhere else; the page brings inline styles, but no inline script. */
-const PAGE_POLICY =
-  "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const shownPath = ({ url }: FastifyRequest): string => url.split("?", 1)[0]!.slice(0, 200);
 
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
   app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
   app.get("/", { config: { open: true }, schema: { hide: true } }, async (_request, reply) => reply.redirect("/docs"));
   await app.register(async (docs) => {
+    // Its redirects carry the query along, and a query may be anything.
+    docs.addHook("onSend", (_request, reply, payload, done) => {
+      const location = reply.getHeader("location");
+      if (typeof location === "string") reply.header("location", location.replace(/\?.*/, ""));
+      done(null, payload);
+    });
     docs.addHook("onRoute", (route) => {
       route.config = { ...route.config, open: true };
     });
+    // A path that leads outside the folder, or nowhere, is no fault of ours.
+    docs.setErrorHandler((error: FastifyError, request) => {
+      const refused = error.statusCode !== undefined && error.statusCode < 500;
+      throw refused ? new BrikkError("not_found", `There is no ${request.method} ${shownPath(request)} here.`) : error;
+    });
+    docs.addHook("onRequest", (_request, reply, done) => {
+      reply.headers(PAGE_HEADERS);
+      done();
+    });
     await docs.register(swaggerUi, {
       routePrefix: "/docs",
-      staticCSP: PAGE_POLICY,
       uiConfig: {
         layout: "BaseLayout",
         validatorUrl: null,

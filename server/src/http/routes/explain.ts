@@ -107,6 +107,7 @@ export function registerExplainRoute(
   app.post(
     "/v1/explain",
     {
+      config: { content: true },
       schema: {
         operationId: "explainRequest",
         summary: "What would become of a request",
@@ -129,7 +130,7 @@ export function registerExplainRoute(
       });
       reply.headers(standingHeaders(explained));
       const { key } = request;
-      const verdict = await rateLimiter.peek({ key, remoteAddress: request.socket.remoteAddress });
+      const verdict = await rateLimiter.peek({ key, remoteAddress: request.ip });
       const tooOften = verdict.allowed ? undefined : rateLimitRefusal(key, verdict);
       return {
         ...shown({ ...explained, refusal: tooOften ?? explained.refusal }),

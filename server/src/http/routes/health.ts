@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { RateLimiter } from "../../access/rate-limiter.ts";
+import type { CredentialRing } from "../../credentials/credential-ring.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { Database } from "../../storage/database.ts";
@@ -17,7 +18,14 @@ const healthAnswer = z.object({
 });
 const readyAnswer = z.object({
   ready: z.boolean(),
-  checks: z.object({ storage: check, ledger: check, providers: check, rate_limits: check, accepting: check }),
+  checks: z.object({
+    storage: check,
+    ledger: check,
+    providers: check,
+    rate_limits: check,
+    secrets: check,
+    accepting: check,
+  }),
 });
 /** Liveness asks nothing; readiness asks what a request would need. Open: who probes has no key. */
 export function registerHealthRoutes(
@@ -28,6 +36,8 @@ export function registerHealthRoutes(
     ledger: Ledger;
     providers: ProviderSet;
     rateLimiter: RateLimiter;
+    credentialRing: CredentialRing;
+    unreadableSigningSecrets: number;
     inFlight: InFlight;
     startedAtMs: number;
   },
@@ -106,6 +116,7 @@ export function registerHealthRoutes(
                   ledger: { ok: true, detail: "takes events" },
                   providers: { ok: true, detail: "openai, mistral" },
                   rate_limits: { ok: true, detail: "in memory" },
+                  secrets: { ok: true, detail: "all can be opened" },
                   accepting: { ok: true, detail: "accepting" },
                 },
               },
@@ -128,6 +139,8 @@ export function registerHealthRoutes(
             : { ok: false, detail: "none is configured" },
         // Limits hold in any case, so none of these keeps the server from serving.
         rate_limits: { ok: true, detail: PLACES_OF_LIMITS[options.rateLimiter.place] },
+        // What needs one that cannot be opened is refused; everything else goes on.
+        secrets: { ok: true, detail: secretsDetail(options.unreadableSigningSecrets, options.credentialRing) },
         accepting: inFlight.draining
           ? { ok: false, detail: "the server is stopping" }
           : { ok: true, detail: "accepting" },
@@ -143,6 +156,14 @@ const PLACES_OF_LIMITS: Readonly<Record<RateLimiter["place"], string>> = {
   redis: "shared in Redis",
   "memory-while-redis-is-down": "in memory; Redis does not answer",
 };
+
+function secretsDetail(signingSecrets: number, { unreadable }: CredentialRing): string {
+  const closed = [
+    ...unreadable.map((provider) => `the credential of ${provider}`),
+    ...(signingSecrets > 0 ? [`signing secrets of ${signingSecrets} key${signingSecrets === 1 ? "" : "s"}`] : []),
+  ];
+  return closed.length === 0 ? "all can be opened" : `cannot be opened: ${closed.join(", ")}`;
+}
 
 async function storageCheck(database: Database): Promise<z.infer<typeof check>> {
   try {

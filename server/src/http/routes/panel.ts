@@ -137,6 +137,7 @@ export function registerPanelRoutes(
   app.post(
     "/panel/runs",
     {
+      config: { content: true },
       schema: {
         operationId: "startPanelRun",
         summary: "Four agents discuss",

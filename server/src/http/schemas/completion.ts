@@ -25,7 +25,7 @@ export const chatRequest = z
       .array(
         z.looseObject({
           role: z.string().min(1).max(64),
-          content: z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]).nullish(),
+          content: z.union([z.string(), z.array(z.looseObject({ type: z.string() })).max(10_000)]).nullish(),
         }),
       )
       .min(1)

@@ -31,6 +31,7 @@ export const refusal = (when: string): typeof errorBody => errorBody.describe(wh
 export const refusals = {
   400: refusal("The request cannot be understood; `param` names the part."),
   401: refusal("The key is missing, unknown, expired or revoked."),
+  403: refusal("The key may not be used from the caller's address."),
   429: refusal("A rate limit is reached; `Retry-After` says for how long."),
   500: refusal("A fault of the gateway's own."),
   503: refusal("Stopping, or out of reach of its storage or of every provider."),

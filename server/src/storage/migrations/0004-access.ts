@@ -34,6 +34,16 @@ export const accessRules = ({ integer, strictByKey }: Columns): Migration => ({
       )
       .execute();
 
+    // The order of the list of keys.
+    await database.schema.createIndex("api_keys_by_creation").on("api_keys").columns(["created_at_ms", "id"]).execute();
+    // Of these a few may be in force at a time, and they are counted before another one is made.
+    await database.schema
+      .createIndex("api_keys_of_self_service")
+      .on("api_keys")
+      .columns(["created_from", "created_at_ms"])
+      .where(sql.ref("origin"), "=", sql.lit("self_service"))
+      .execute();
+
     await database.schema
       .createTable("idempotent_answers")
       .addColumn("scope", "text", (column) => column.notNull())
