@@ -163,7 +163,8 @@ async function send(outputs: Outputs, agent: Agent, url: string, push: Push): Pr
     const text = await answer.body.text();
     outputs.search({ name: `${name}: headers of ${answer.statusCode}`, text: json(answer.headers) });
     // What a model answers is between the caller and the model, who may repeat what it was told.
-    if (answer.headers["x-brikk-provider"] === undefined || answer.statusCode !== 200)
+    const isModels = answer.headers["x-brikk-provider"] !== undefined || name.startsWith("POST /agents/bridge");
+    if (!isModels || answer.statusCode !== 200)
       outputs.search({
         name: `${name}: body of ${answer.statusCode}`,
         text: mayRepeat === undefined ? text : text.replaceAll(mayRepeat, ""),

@@ -137,7 +137,6 @@ export function registerPanelRoutes(
   app.post(
     "/panel/runs",
     {
-      config: { content: true },
       schema: {
         operationId: "startPanelRun",
         summary: "Four agents discuss",
