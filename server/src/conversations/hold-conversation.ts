@@ -1,5 +1,7 @@
 import { type ApiKey, keyStatusAt } from "../access/api-key.ts";
-import type { Admitted } from "../access/rate-limiter.ts";
+import { isAddressAllowed } from "../access/ip-allow-list.ts";
+import { addressNotAllowed } from "../access/key-refusals.ts";
+import type { Admitted, Caller } from "../access/rate-limiter.ts";
 import type { CompletionRequest } from "../completion/completion-request.ts";
 import type { Route } from "../completion/model-router.ts";
 import type { CompletionServices } from "../completion/run-completion.ts";
@@ -12,7 +14,7 @@ import { admitTurn, type TurnAdmission } from "./turn-admission.ts";
 /**
  * Holds a conversation, turn after turn:
  *
- *   still wanted? -> key still good? -> rate limit -> the line of a request -> next
+ *   still wanted? -> key still good, also from there? -> rate limit -> the line of a request -> next
  *
  * Each turn is a request of its own, with its reservation, its row in the ledger and its place in the rate limit, and none is
  * begun when the one before could not be paid for, was stopped, or left nothing to answer. What was said stays said.
@@ -33,7 +35,7 @@ export interface ConversationServices {
 /** Who asked for it, and was let in for the first turn. */
 export interface ConversationCaller {
   readonly key: ApiKey;
-  readonly remoteAddress: string | undefined;
+  readonly remoteAddress: string;
   readonly requestId: string;
   readonly traceId: string;
   readonly admission: Admitted;
@@ -89,12 +91,16 @@ export function holdConversation(
   // Who does not wait for the beginning looks at the end.
   begun.promise.catch(() => undefined);
 
+  const callerNow = (): Caller => ({
+    key: goodKey(services.keyOf(caller.key.id) ?? caller.key, caller.remoteAddress, clock.now()),
+    remoteAddress: caller.remoteAddress,
+  });
+
   /** Resolves with what ends the conversation, if this turn does; throws what refused it. */
   const speak = async (index: number): Promise<BrikkError | undefined> => {
-    const key = goodKey(services.keyOf(caller.key.id) ?? caller.key, clock.now());
-    const admission = index === 1 ? caller.admission : await admit(index, key);
     const { round, agent, language, request, chooseRoute } = script.next(transcript.now);
     const speaker = transcript.now.agents[agent]!;
+    const { key, admission } = index === 1 ? { key: callerNow().key, admission: caller.admission } : await admit(index);
     const requestId = turnRequestId(caller.requestId, index);
     const { served, result, failure } = await speakTurn(services.completion, services, {
       key,
@@ -120,14 +126,11 @@ export function holdConversation(
     return result.outcome === "completed" || result.outcome === "truncated" ? undefined : failure;
   };
 
-  const admit = async (index: number, key: ApiKey): Promise<Admitted> => {
+  const admit = async (index: number): ReturnType<typeof admitTurn> => {
     const { drainBegins } = services;
     try {
-      return await admitTurn(
-        services.admission,
-        { key, remoteAddress: caller.remoteAddress },
-        AbortSignal.any([signal, drainBegins]),
-        (ms) => transcript.wait({ index, ms }),
+      return await admitTurn(services.admission, callerNow, AbortSignal.any([signal, drainBegins]), (ms) =>
+        transcript.wait({ index, ms }),
       );
     } catch (error) {
       throw drainBegins.aborted && !signal.aborted ? draining() : error;
@@ -179,11 +182,12 @@ export const stopped = (why: string): BrikkError => new BrikkError("client_close
 const draining = (): BrikkError =>
   new BrikkError("draining", "This server is stopping, and began no further turn.", { retryAfterMs: 1_000 });
 
-/** A key may be revoked or expire while its conversation goes on. */
-function goodKey(key: ApiKey, nowMs: number): ApiKey {
+/** A key may be revoked, expire or be kept to other addresses while its conversation goes on. */
+function goodKey(key: ApiKey, address: string, nowMs: number): ApiKey {
   const status = keyStatusAt(key, nowMs);
   switch (status) {
     case "active":
+      if (!isAddressAllowed(key, address)) throw addressNotAllowed(key.id, address);
       return key;
     case "revoked":
       throw new BrikkError("key_revoked", "The key was revoked, so there is no further turn.");

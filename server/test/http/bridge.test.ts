@@ -246,6 +246,41 @@ test("a key that is revoked meanwhile speaks no further turn", async () => {
   }
 });
 
+test("a key that is kept to other addresses meanwhile speaks no further turn", async () => {
+  const slow = await startGateway({ simulator: { tokensPerSecond: 400 } });
+  try {
+    const key = await slow.createKey();
+    const stream = await openStream(slow, key.secret, "/agents/bridge", { body: { ...BRIDGE, max_turns: 12 } });
+    await stream.until(({ event }) => event === "turn.delta");
+    await slow.gateway.keyStore.update(key.id, () => ({ name: "test", allowedIps: ["203.0.113.7"] }));
+    await stream.ended;
+    const last = stream.events.at(-1)!;
+    assert.equal(last.event, "run.stopped");
+    assert.deepEqual(
+      [last.data["ended"], (last.data["error"] as { code: string }).code],
+      ["refused", "ip_not_allowed"],
+    );
+    assert.ok(turnsIn(stream.events).length < 12);
+  } finally {
+    await slow.close();
+  }
+});
+
+test("a key that is revoked while its turn waits for the rate limit speaks it no more", async () => {
+  const few = await brikk.createKey({ rateLimitPerMin: 30 });
+  const key = await brikk.gateway.authenticate({ authorization: `Bearer ${few.secret}` });
+  // One is left; the next comes after 2 s.
+  for (let count = 0; count < 29; count += 1)
+    await brikk.gateway.rateLimiter.admit({ key, remoteAddress: "127.0.0.1" });
+  const stream = await openStream(brikk, few.secret, "/agents/bridge", { body: BRIDGE });
+  await stream.until(({ event }) => event === "turn.waiting");
+  await brikk.gateway.keyStore.revoke(few.id);
+  await stream.ended;
+  const last = stream.events.at(-1)!;
+  assert.deepEqual([last.data["ended"], (last.data["error"] as { code: string }).code], ["refused", "key_revoked"]);
+  assert.equal(turnsIn(stream.events).length, 1);
+});
+
 test("an unknown provider, a model that nobody offers and a faulty body are refused before anybody is asked", async () => {
   const { secret } = await brikk.createKey();
   const before = asked();

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
 import { isAddressAllowed } from "../../access/ip-allow-list.ts";
+import { addressNotAllowed } from "../../access/key-refusals.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
@@ -91,7 +92,7 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
 
   function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
     request.key = key;
-    if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
+    if (!isAddressAllowed(key, request.ip)) throw addressNotAllowed(key.id, request.ip);
     const verified = verifySignature(request.raw, key);
     if (verified instanceof Promise) return verified.then((late) => proceed(request, reply, late));
     return proceed(request, reply, verified);
@@ -144,13 +145,6 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     done();
   });
 }
-
-const addressRefusal = (key: ApiKey, address: string): BrikkError =>
-  new BrikkError(
-    "ip_not_allowed",
-    `The key ${key.id} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
-    { details: { scope: "key", rule: "allowed_ips", address } },
-  );
 
 const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>
   routeOptions.config.repeatsRotation === true && headers["idempotency-key"] !== undefined
