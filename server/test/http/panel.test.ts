@@ -168,6 +168,30 @@ test("a key with one slot holds a run while it reads it", async () => {
   assert.equal(endIn(await panel(secret)).data.ended, "max_turns");
 });
 
+test("a key whose one slot a turn holds reads, lists, stops and deletes its runs all the same", async () => {
+  const slow = await startGateway({ simulator: { tokensPerSecond: 20 } });
+  try {
+    const { secret } = await slow.createKey({ maxConcurrentRequests: 1 });
+    const client = clientOf(slow, secret);
+    const stream = await openStream(slow, secret, "/panel/runs", { body: PROMPT });
+    await stream.until(({ event }) => event === "turn.delta");
+    stream.leave();
+    await stream.ended;
+    const path = `/panel/runs/${idIn(stream.events)}`;
+    const again = await openStream(slow, secret, path);
+    assert.equal(again.status, 200);
+    await again.until(({ event }) => event === "turn.delta");
+    assert.equal((await client.get("/panel/runs")).status, 200);
+    assert.equal((await client.get(path)).status, 200);
+    assert.equal((await client.post("/panel/runs", PROMPT)).status, 429, "what asks a model takes a slot");
+    assert.equal((await client.post(`${path}/stop`, {})).status, 200);
+    await again.ended;
+    assert.equal((await client.delete(path)).status, 200);
+  } finally {
+    await slow.close();
+  }
+});
+
 test("a reader that reloads gets every event exactly once, and the run goes on meanwhile", async () => {
   const slow = await startGateway(BRISK);
   try {

@@ -26,6 +26,8 @@ declare module "fastify" {
     open?: boolean;
     /** Gives the answer of a rotation again, also to the secret that the rotation ended. */
     repeatsRotation?: boolean;
+    /** Looks after a run, whose turns hold the key's slots: it takes none, or a key with one could not stop what it began. */
+    withoutSlot?: true;
   }
 }
 
@@ -114,7 +116,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
-    const admission = rateLimiter.admit({ key, remoteAddress: request.ip });
+    const { withoutSlot } = request.routeOptions.config;
+    const admission = rateLimiter.admit({ key, remoteAddress: request.ip, withoutSlot });
     if (admission instanceof Promise) return admission.then((decided) => take(request, reply, decided));
     take(request, reply, admission);
     return undefined;
@@ -144,6 +147,11 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     if (entering) return entering;
     done();
   });
+}
+
+/** The slot outlasts the answer: what the request began goes on when its caller leaves, and gives the slot back itself. */
+export function keepSlot({ admission }: FastifyRequest, { raw }: FastifyReply): void {
+  if (admission.release) raw.off("close", admission.release);
 }
 
 const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>

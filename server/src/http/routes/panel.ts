@@ -21,6 +21,7 @@ import type { App } from "../app-type.ts";
 import { shownPanelRun, shownPanelRunSummary } from "../conversation-answers.ts";
 import { callerOf, refusedConversation } from "../conversation-caller.ts";
 import { followConversation, wantsEvents } from "../follow-conversation.ts";
+import { keepSlot } from "../hooks/admission.ts";
 import { formatRunCursor, parseRunCursor } from "../run-cursor.ts";
 import { exampleConversation, panelRun, panelRunSummary } from "../schemas/conversation.ts";
 import { bodyRefusals, completionRefusals, refusal, refusals } from "../schemas/error.ts";
@@ -156,9 +157,11 @@ export function registerPanelRoutes(
     async (request, reply) => {
       const { prompt, max_tokens: maxTokens } = request.body;
       let run: Conversation;
+      keepSlot(request, reply);
       try {
         run = await runs.start(callerOf(request), panelScript({ prompt, maxTokens }, { providers, router }));
       } catch (error) {
+        request.admission.release?.();
         throw refusedConversation(error, reply, ledger.standing(request.key));
       }
       reply.header("location", `/panel/runs/${run.id}`);
@@ -172,6 +175,7 @@ export function registerPanelRoutes(
   app.get(
     "/panel/runs",
     {
+      config: { withoutSlot: true },
       schema: {
         operationId: "listPanelRuns",
         summary: "This key's runs of the panel",
@@ -191,6 +195,7 @@ export function registerPanelRoutes(
   app.get(
     "/panel/runs/:id",
     {
+      config: { withoutSlot: true },
       schema: {
         operationId: "getPanelRun",
         summary: "A run of the panel",
@@ -216,8 +221,6 @@ export function registerPanelRoutes(
         });
       const reading = await runs.read(request.key.id, id);
       if (!reading) throw notFound(id);
-      // Who only reads holds none of the key's slots: the turns need them.
-      request.admission.release?.();
       await follow(request, reply, reading, from);
       return reply;
     },
@@ -226,6 +229,7 @@ export function registerPanelRoutes(
   app.post(
     "/panel/runs/:id/stop",
     {
+      config: { withoutSlot: true },
       schema: {
         operationId: "stopPanelRun",
         summary: "Stop a run",
@@ -242,6 +246,7 @@ export function registerPanelRoutes(
   app.delete(
     "/panel/runs/:id",
     {
+      config: { withoutSlot: true },
       schema: {
         operationId: "deletePanelRun",
         summary: "Delete a run",
