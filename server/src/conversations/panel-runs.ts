@@ -10,10 +10,12 @@ import {
 } from "./hold-conversation.ts";
 import type { PanelRunStore, RunNews, RunPage, RunPosition } from "./panel-run-store.ts";
 import { type Reading, readLive, readStored } from "./reading.ts";
+import { createRunKeeper, type RunKeeper } from "./run-keeper.ts";
 
 /**
  * Runs of the panel: those held here in memory, all of them in the store. A run outlives the request that began it, as a reader may
- * reload; one that nobody has read for GRACE_MS is stopped, so that nothing is spent on what nobody sees.
+ * reload; one that nobody has read for GRACE_MS is stopped, so that nothing is spent on what nobody sees. One that has ended is
+ * held until its end is written down, however long the store cannot be reached: else it would be told as interrupted.
  */
 export interface PanelRuns {
   /** Resolves when the first agent is being asked and the run is kept; rejects with what refused it. */
@@ -37,6 +39,7 @@ const BEAT_MS = 2_000;
 interface HeldRun {
   readonly keyId: string;
   readonly held: HeldConversation;
+  readonly keeper: RunKeeper;
   readers: number;
   /** On the monotonic clock; while nobody reads it. */
   unreadSinceMs: number;
@@ -46,7 +49,7 @@ export function createPanelRuns(options: {
   readonly store: PanelRunStore;
   readonly services: ConversationServices;
   readonly clock: Clock;
-  /** Another try comes with the next turn or beat. */
+  /** Another try comes with the next turn or beat, until it succeeds. */
   readonly onStoreFailed: (runId: string, error: unknown) => void;
 }): PanelRuns {
   const { store, services, clock, onStoreFailed } = options;
@@ -65,6 +68,12 @@ export function createPanelRuns(options: {
     run.held.stop(stopped(`Nobody has read the run ${runId} for ${GRACE_MS / 1_000} s, so it was stopped.`));
   };
 
+  /** Of a run that has ended. */
+  const writeEnd = async (runId: string, { keeper }: HeldRun): Promise<void> => {
+    if (keeper.isBehind) await keeper.catchUp();
+    if (!keeper.isBehind) letGo(runId);
+  };
+
   const lookAfter = async (): Promise<void> => {
     if (beating) return;
     beating = true;
@@ -73,10 +82,12 @@ export function createPanelRuns(options: {
       const told = new Map((await store.beat(ids)).map((news) => [news.runId, news]));
       for (const id of ids) {
         const run = runs.get(id);
+        if (!run) continue;
         const news = told.get(id);
-        if (news === undefined) run?.held.stop(stopped("The run was deleted."));
-        else if (news.stopWanted) run?.held.stop(STOPPED);
-        else if (run) stopUnread(id, run, news);
+        if (run.held.transcript.now.end) await writeEnd(id, run);
+        else if (news === undefined) run.held.stop(stopped("The run was deleted."));
+        else if (news.stopWanted) run.held.stop(STOPPED);
+        else stopUnread(id, run, news);
       }
     } catch (error) {
       onStoreFailed(ids.join(", "), error);
@@ -120,31 +131,31 @@ export function createPanelRuns(options: {
   return {
     async start(caller, script) {
       const { id } = script.beginning;
-      let inserted: Promise<void> | undefined;
-      /** Writes go one after the other, so that an older state never replaces a newer one. */
-      let written = Promise.resolve();
-      const write = (now: Conversation): Promise<void> => {
-        if (inserted === undefined) {
-          inserted = store.insert(caller.key.id, now);
-          // Whoever began the run is told, and the run is stopped.
-          written = inserted.catch(() => undefined);
-        } else written = written.then(() => store.update(now)).catch((error: unknown) => onStoreFailed(id, error));
-        return written;
-      };
+      const keeper = createRunKeeper({ store, keyId: caller.key.id }, (error) => onStoreFailed(id, error));
       const held = holdConversation(services, caller, script, {
-        onProgress: (now) => void write(now),
-        beforeEnd: write,
+        onProgress: (now) => void keeper.write(now),
+        beforeEnd: (whole) => keeper.write(whole),
       });
       await held.begun;
-      hold(id, { keyId: caller.key.id, held, readers: 0, unreadSinceMs: clock.monotonicMs() });
-      void held.over.then(() => letGo(id));
       try {
-        await inserted;
+        await keeper.kept();
       } catch (error) {
         // What cannot be kept is of no use to anybody.
         held.stop(stopped("The run could not be kept."));
         throw error;
       }
+      // Not before the store has it: what the store does not know is taken for deleted.
+      const run: HeldRun = {
+        keyId: caller.key.id,
+        held,
+        keeper,
+        readers: 0,
+        unreadSinceMs: clock.monotonicMs(),
+      };
+      hold(id, run);
+      void held.over.then(() => {
+        if (!keeper.isBehind) letGo(id);
+      });
       return held.transcript.now;
     },
     find,
@@ -170,8 +181,11 @@ export function createPanelRuns(options: {
     },
     stop,
     async remove(keyId, runId) {
-      if (heldOf(keyId, runId)) await stop(keyId, runId);
-      return store.remove(keyId, runId);
+      const run = heldOf(keyId, runId);
+      if (run) await stop(keyId, runId);
+      const removed = await store.remove(keyId, runId);
+      if (run) letGo(runId);
+      return removed;
     },
   };
 }

@@ -488,6 +488,57 @@ test("after a crash finished runs are there, and the one that was under way is i
   }
 });
 
+test("a run whose end the store does not take is told to its end, and written down when the store is back", async () => {
+  const clock = createTestClock();
+  const house = await startGateway({ clock });
+  try {
+    const { secret } = await house.createKey();
+    const alter = (sql: string): Promise<unknown> => house.gateway.database.transact([{ sql, params: [] }]);
+    await alter(
+      "create trigger no_end before update of document on panel_runs when new.finished_at_ms is not null begin select raise(abort, 'not now'); end",
+    );
+    const client = clientOf(house, secret);
+    const events = eventsIn(await (await client.post("/panel/runs", PROMPT)).text());
+    assert.equal(endIn(events).data.ended, "max_turns");
+    const path = `/panel/runs/${idIn(events)}`;
+    const read = async (): Promise<WireRun> => (await (await client.get(path)).json()) as WireRun;
+    // As long as an instance may be silent before it is taken for dead.
+    clock.advance(31_000);
+    assert.deepEqual([(await read()).status, (await read()).turns.length], ["finished", 8]);
+    await alter("drop trigger no_end");
+    await eventually(
+      async () => (await house.all("select finished_at_ms from panel_runs"))[0]!["finished_at_ms"] !== null,
+    );
+    assert.deepEqual((await read()).turns, turnsIn(events));
+    const replay = await openStream(house, secret, path);
+    await replay.ended;
+    assert.equal(endIn(replay.events).data.ended, "max_turns");
+  } finally {
+    await house.close();
+  }
+});
+
+test("a run that the store is slow to take is not taken for deleted", { skip: noPostgres ?? false }, async (t) => {
+  const environment = { DATABASE_URL: await scratchPostgresUrl(t, "migrated") };
+  const house = await startGateway({ simulator: { tokensPerSecond: 400 }, environment });
+  try {
+    const { secret } = await house.createKey();
+    const alter = (sql: string): Promise<unknown> => house.gateway.database.transact([{ sql, params: [] }]);
+    await alter(
+      "create function slowly() returns trigger language plpgsql as $$ begin perform pg_sleep(2.5); return new; end $$",
+    );
+    // Another run, so that runs are looked after meanwhile.
+    const other = await openStream(house, secret, "/panel/runs", { body: PROMPT });
+    await other.until(({ event }) => event === "turn.delta");
+    await alter("create trigger slow before insert on panel_runs for each row execute function slowly()");
+    const stream = await openStream(house, secret, "/panel/runs", { body: PROMPT });
+    await Promise.all([stream.ended, other.ended]);
+    assert.equal(endIn(stream.events).data.ended, "max_turns");
+  } finally {
+    await house.close();
+  }
+});
+
 test(
   "a run that another instance holds is read turn by turn, counts as read, and can be stopped",
   { skip: noPostgres ?? false },
