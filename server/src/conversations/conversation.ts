@@ -51,6 +51,10 @@ export interface TurnResult {
   readonly latencyMs: number;
   readonly timeToFirstTokenMs: number | undefined;
   readonly attempts: number;
+  /** Those that came to nothing, in their order: why somebody else had to be asked. */
+  readonly failedAttempts: readonly FailedAttempt[];
+  /** Why who was asked first was; a turn without a failed attempt has in it why its own provider was passed over. */
+  readonly routeReason: string;
   /** Somebody else than the one who was to be asked first served it. */
   readonly fallback: boolean;
   readonly simulated: boolean;
@@ -60,6 +64,15 @@ export interface TurnResult {
   readonly clampedMaxTokens: number | undefined;
   /** Of a turn that is not whole. */
   readonly error: ErrorBody["error"] | undefined;
+}
+
+export interface FailedAttempt {
+  readonly provider: string;
+  readonly model: string;
+  readonly fault: string;
+  /** The vendor's own, where it refused. */
+  readonly status: number | undefined;
+  readonly ms: number;
 }
 
 /** Why there is no next turn. */
@@ -93,7 +106,7 @@ export interface ConversationTotals {
 }
 
 /** Sums over the turns that are over, whatever became of them. */
-export function totalsOf({ turns }: Conversation): ConversationTotals {
+export function totalsOf({ turns }: Pick<Conversation, "turns">): ConversationTotals {
   let totals: ConversationTotals = {
     turns: 0,
     inputTokens: 0,

@@ -44,9 +44,9 @@ export async function speakTurn(
   call: TurnCall,
 ): Promise<SpokenTurn> {
   const { key, admission, requestId, traceId, request } = call;
-  let first: Candidate | undefined;
+  let route: Route | undefined;
   let record: CompletionRecord | undefined;
-  const sink = createTextSink({ opened: () => call.opened(first!), said: call.said });
+  const sink = createTextSink({ opened: () => call.opened(route!.candidates[0]), said: call.said });
   const late = new AbortController();
   const deadline = setTimeout(() => late.abort(deadlineExceeded(limits.requestTimeoutMs)), limits.requestTimeoutMs);
   let thrown: unknown;
@@ -61,11 +61,7 @@ export async function speakTurn(
         requestId,
         traceId,
         request,
-        chooseRoute: () => {
-          const route = call.chooseRoute();
-          [first] = route.candidates;
-          return route;
-        },
+        chooseRoute: () => (route = call.chooseRoute()),
         // A turn that begins anew would have to take back what its readers have.
         rescue: key.rescue === "continue" ? "continue" : undefined,
         endsAtMs: services.clock.monotonicMs() + limits.requestTimeoutMs,
@@ -80,7 +76,7 @@ export async function speakTurn(
     clearTimeout(deadline);
     admission.release?.();
   }
-  return spokenTurn(call, first!, sink, record, thrown);
+  return spokenTurn(call, route!, sink, record, thrown);
 }
 
 const recordingServices = (
@@ -96,11 +92,12 @@ const recordingServices = (
 
 function spokenTurn(
   call: TurnCall,
-  first: Candidate,
+  route: Route,
   sink: TextSink,
   record: CompletionRecord | undefined,
   thrown: unknown,
 ): SpokenTurn {
+  const [first] = route.candidates;
   const model = record?.served?.model ?? first.model;
   const usage = record?.usage;
   const input = usage ? inputTokens(usage) : 0;
@@ -116,6 +113,10 @@ function spokenTurn(
       latencyMs: Math.round(record?.durationMs ?? 0),
       timeToFirstTokenMs: record?.timeToFirstTokenMs,
       attempts: record?.attempts ?? 0,
+      failedAttempts: (record?.history ?? []).flatMap(({ provider, model, fault, status, ms }) =>
+        fault === undefined ? [] : [{ provider, model, fault, status, ms }],
+      ),
+      routeReason: whyThatRoute(route, call.provider),
       fallback:
         record?.served !== undefined &&
         (record.fallback === true || (call.provider !== undefined && model.provider !== call.provider)),
@@ -126,4 +127,10 @@ function spokenTurn(
     },
     failure,
   };
+}
+
+/** With why the one who is meant to speak may not, as by the key's rights. */
+function whyThatRoute({ reason, excluded }: Route, provider: string | undefined): string {
+  const own = excluded.find((one) => one.provider === provider);
+  return own ? `${reason}; without ${own.provider}/${own.model}: ${own.reason}` : reason;
 }

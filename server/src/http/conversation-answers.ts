@@ -34,6 +34,9 @@ function shownTurn({ result, language, ...turn }: Turn): z.infer<typeof turnAnsw
     latency_ms: result?.latencyMs ?? null,
     time_to_first_token_ms: result?.timeToFirstTokenMs ?? null,
     attempts: result?.attempts ?? null,
+    failed_attempts:
+      result?.failedAttempts.map(({ status, ...attempt }) => ({ ...attempt, status: status ?? null })) ?? null,
+    route_reason: result?.routeReason ?? null,
     fallback: result?.fallback ?? null,
     simulated: result?.simulated ?? null,
     finish_reason: result?.finishReason ?? null,
@@ -49,9 +52,19 @@ const shownTokens = ({ inputTokens, outputTokens }: { inputTokens: number; outpu
   total_tokens: inputTokens + outputTokens,
 });
 
+function shownTotals(conversation: Pick<Conversation, "turns">): z.infer<typeof conversationAnswer>["totals"] {
+  const totals = totalsOf(conversation);
+  return {
+    turns: totals.turns,
+    usage: shownTokens(totals),
+    cost_usd: usdNumber(totals.cost),
+    latency_ms: totals.latencyMs,
+    fallbacks: totals.fallbacks,
+  };
+}
+
 export function shownConversation(conversation: Conversation): z.infer<typeof conversationAnswer> {
   const { id, requestId, agents, plannedTurns, startedAtMs, turns, end } = conversation;
-  const totals = totalsOf(conversation);
   return {
     id,
     request_id: requestId,
@@ -61,13 +74,7 @@ export function shownConversation(conversation: Conversation): z.infer<typeof co
     agents: agents.map(shownAgent),
     planned_turns: plannedTurns,
     turns: turns.map(shownTurn),
-    totals: {
-      turns: totals.turns,
-      usage: shownTokens(totals),
-      cost_usd: usdNumber(totals.cost),
-      latency_ms: totals.latencyMs,
-      fallbacks: totals.fallbacks,
-    },
+    totals: shownTotals(conversation),
     error: end?.error ?? null,
   };
 }
@@ -113,7 +120,13 @@ export function shownEvent(event: TranscriptEvent, conversation: Conversation): 
     case "turn-delta":
       return { event: "turn.delta", data: { index: event.turn.index, text: event.text } };
     case "turn-finished":
-      return { event: "turn.finished", data: shownTurn(event.turn) };
+      return {
+        event: "turn.finished",
+        data: {
+          ...shownTurn(event.turn),
+          totals: shownTotals({ turns: conversation.turns.filter(({ index }) => index <= event.turn.index) }),
+        },
+      };
     case "run-ended": {
       const { id, ended, finished_at, totals, error } = shownConversation(conversation);
       return {

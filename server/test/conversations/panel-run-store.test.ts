@@ -24,6 +24,8 @@ const turn: Turn = {
     latencyMs: 3,
     timeToFirstTokenMs: 2,
     attempts: 1,
+    failedAttempts: [],
+    routeReason: "policy mistral",
     fallback: true,
     simulated: true,
     finishReason: "stop",

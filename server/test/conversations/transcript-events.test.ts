@@ -14,6 +14,8 @@ const result: TurnResult = {
   latencyMs: 1,
   timeToFirstTokenMs: 1,
   attempts: 1,
+  failedAttempts: [],
+  routeReason: "policy mistral",
   fallback: false,
   simulated: true,
   finishReason: "stop",

@@ -18,6 +18,12 @@ export interface WireTurn {
   readonly latency_ms: number;
   readonly time_to_first_token_ms: number | null;
   readonly fallback: boolean;
+  readonly failed_attempts: readonly {
+    readonly provider: string;
+    readonly fault: string;
+    readonly status: number | null;
+  }[];
+  readonly route_reason: string | null;
   readonly request_id: string;
   readonly error: { readonly code: string } | null;
 }
@@ -58,8 +64,11 @@ export function eventsIn(text: string): WireEvent[] {
     });
 }
 
+/** Without what the run had come to by then. */
 export const turnsIn = (events: readonly WireEvent[]): WireTurn[] =>
-  events.filter(({ event }) => event === "turn.finished").map(({ data }) => data as unknown as WireTurn);
+  events
+    .filter(({ event }) => event === "turn.finished")
+    .map(({ data: { totals: _totals, ...turn } }) => turn as unknown as WireTurn);
 
 /** What the deltas of each turn come to. */
 export function spokenIn(events: readonly WireEvent[]): ReadonlyMap<number, string> {

@@ -82,6 +82,12 @@ test("four agents speak in their languages over two rounds, each turn marked wit
   assert.equal(bill.requests, 8);
   assert.equal(await ledgerTotal(brikk.gateway.database, key.id), bill.total);
   assert.equal(Math.round(end.data.totals.cost_usd * 1e9), Number(bill.total));
+  let soFar = 0;
+  for (const { data } of events.filter(({ event }) => event === "turn.finished")) {
+    const { cost_usd, totals } = data as unknown as WireRun["turns"][number] & Pick<WireRun, "totals">;
+    soFar += Math.round(cost_usd * 1e9);
+    assert.equal(Math.round(totals.cost_usd * 1e9), soFar, "what the run has cost so far comes with each turn");
+  }
   await assertHolds(brikk.gateway.database);
 });
 
@@ -109,11 +115,18 @@ test("when a vendor is broken its agents are stood in for in the same language a
   for (const { lang, message } of turns)
     assert.equal(detectLanguage(message.replaceAll(PROMPT.prompt.slice(0, -1), "")), lang);
   assert.equal(endIn(events).data.totals.fallbacks, 4);
+  for (const { fallback, failed_attempts } of turns)
+    assert.deepEqual(
+      failed_attempts.map(({ provider, fault, status }) => `${provider} ${fault} ${status}`),
+      fallback ? ["openai overloaded 500"] : [],
+    );
   // Also where the router knows better than to ask it, as its breaker is open or it asked to be left alone.
   brikk.gateway.health.reset();
   brikk.simulator.faults.clear();
   brikk.simulator.faults.set({ vendor: "openai", count: 1, fault: { kind: "status", status: 429, retryAfter: 600 } });
-  assert.equal(endIn(await panel(secret)).data.totals.fallbacks, 4);
+  const cooling = await panel(secret);
+  assert.equal(endIn(cooling).data.totals.fallbacks, 4);
+  assert.match(turnsIn(cooling)[2]!.route_reason ?? "", /openai\/gpt-4o-mini behind, it cools down/);
 });
 
 test("a budget that ends in the middle stops the run cleanly, with the rule and its numbers, and keeps what was said", async () => {
@@ -152,6 +165,7 @@ test("what a key may not use speaks for nobody, in no turn and no translation", 
     turnsIn(events).map(({ provider, fallback }) => `${provider} ${fallback}`),
     [1, 2, 3, 4].flatMap(() => ["mistral true", "mistral false"]),
   );
+  assert.match(turnsIn(events)[0]!.route_reason ?? "", /without openai\/gpt-4o-mini: is not among the key's/);
   const path = `/panel/runs/${idIn(events)}/turns/1/translation`;
   assert.equal((await clientOf(brikk, secret).post(path, { language: "ja" })).status, 200);
   const rows = (await brikk.events()).filter((row) => row["key_id"] === id);
@@ -476,7 +490,7 @@ test("after a crash finished runs are there, and the one that was under way is i
     assert.deepEqual([whole.status, whole.turns], ["finished", turnsIn(finished)]);
     const cut = await read(idIn(stream.events));
     assert.deepEqual([cut.status, cut.ended, cut.error?.code], ["interrupted", "interrupted", "internal_error"]);
-    assert.deepEqual(cut.turns, [spoken.data]);
+    assert.deepEqual(cut.turns, turnsIn([spoken]));
     const back = await openStream(next, secret, path, { headers: { "last-event-id": lastId } });
     await back.ended;
     assert.deepEqual(

@@ -44,6 +44,22 @@ export const turnAnswer = z.object({
   latency_ms: z.int().nullable(),
   time_to_first_token_ms: z.int().nullable(),
   attempts: z.int().nullable(),
+  failed_attempts: z
+    .array(
+      z.object({
+        provider: z.string(),
+        model: z.string(),
+        fault: z.string().describe("connect-timeout, first-token-timeout, rate-limited, overloaded and so on."),
+        status: z.int().nullable().describe("The provider's own, where it refused."),
+        ms: z.int(),
+      }),
+    )
+    .nullable()
+    .describe("Those that came to nothing, in their order: why somebody else was asked."),
+  route_reason: z
+    .string()
+    .nullable()
+    .describe("Why who was asked first was: also why the agent's own provider was passed over, as by an open breaker."),
   fallback: z.boolean().nullable().describe("Another provider than the agent's own served."),
   simulated: z.boolean().nullable(),
   finish_reason: z.string().nullable().describe("As the model said it: `length` is an answer that reached its limit."),
@@ -106,6 +122,8 @@ const exampleTurn: z.infer<typeof turnAnswer> = {
   latency_ms: 1_840,
   time_to_first_token_ms: 420,
   attempts: 1,
+  failed_attempts: [],
+  route_reason: "policy openai",
   fallback: false,
   simulated: false,
   finish_reason: "stop",
