@@ -7,6 +7,7 @@ import type { Route } from "../completion/model-router.ts";
 import type { CompletionServices } from "../completion/run-completion.ts";
 import { BrikkError, toBrikkError } from "../errors.ts";
 import type { Conversation, ConversationEnd, Ending } from "./conversation.ts";
+import { shownFailure } from "./shown-failure.ts";
 import { speakTurn } from "./speak-turn.ts";
 import { openTranscript, type Transcript } from "./transcript.ts";
 import { admitTurn, type TurnAdmission } from "./turn-admission.ts";
@@ -163,7 +164,7 @@ export function holdConversation(
       const end: ConversationEnd = {
         ended: failure ? endingOf(failure) : "max_turns",
         atMs: clock.now(),
-        error: failure?.body(caller.requestId).error,
+        error: failure && shownFailure(services.completion.redactor, failure, caller.requestId),
       };
       await hooks.beforeEnd?.({ ...transcript.now, end });
       transcript.end(end);

@@ -9,6 +9,7 @@ import { type BrikkError, toBrikkError } from "../errors.ts";
 import { inputTokens, totalTokens } from "../ledger/usage.ts";
 import { ZERO_USD } from "../lib/money.ts";
 import type { Turn, TurnResult } from "./conversation.ts";
+import { shownFailure } from "./shown-failure.ts";
 import { createTextSink, type TextSink } from "./text-sink.ts";
 
 /** One turn, as it is to be spoken. */
@@ -76,7 +77,7 @@ export async function speakTurn(
     clearTimeout(deadline);
     admission.release?.();
   }
-  return spokenTurn(call, route!, sink, record, thrown);
+  return spokenTurn(services, call, route!, sink, record, thrown);
 }
 
 const recordingServices = (
@@ -91,6 +92,7 @@ const recordingServices = (
 });
 
 function spokenTurn(
+  services: CompletionServices,
   call: TurnCall,
   route: Route,
   sink: TextSink,
@@ -123,7 +125,7 @@ function spokenTurn(
       simulated: record?.served?.simulated ?? first.connected.provider.simulated,
       finishReason: sink.finishReason,
       clampedMaxTokens: sink.clampedMaxTokens,
-      error: failure?.body(call.requestId).error,
+      error: failure && shownFailure(services.redactor, failure, call.requestId),
     },
     failure,
   };

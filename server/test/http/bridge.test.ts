@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { after, beforeEach, test } from "node:test";
 import { parseUsd } from "../../src/lib/money.ts";
 import { startGateway } from "../harness/gateway-under-test.ts";
@@ -279,6 +282,31 @@ test("a key that is revoked while its turn waits for the rate limit speaks it no
   const last = stream.events.at(-1)!;
   assert.deepEqual([last.data["ended"], (last.data["error"] as { code: string }).code], ["refused", "key_revoked"]);
   assert.equal(turnsIn(stream.events).length, 1);
+});
+
+test("a vendor's words that repeat a secret are told without it, and stand in no transcript", async (t) => {
+  const key = await brikk.createKey();
+  const vendor = createServer((request, response) => {
+    request.resume();
+    response.writeHead(400, { "content-type": "application/json" });
+    response.end(JSON.stringify({ error: { message: `What is ${key.secret}?`, type: "invalid_request_error" } }));
+  });
+  vendor.listen(0, "127.0.0.1");
+  await once(vendor, "listening");
+  t.after(() => vendor.close());
+  const { port } = vendor.address() as AddressInfo;
+  const house = await startGateway({ providers: { openai: `http://127.0.0.1:${port}/v1` } });
+  try {
+    const { secret } = await house.createKey();
+    const stream = await openStream(house, secret, "/agents/bridge", { body: BRIDGE });
+    await stream.ended;
+    const told = JSON.stringify(stream.events);
+    assert.match(told, /What is /);
+    assert.ok(!told.includes(key.secret));
+    assert.equal(stream.events.at(-1)?.data["ended"], "refused");
+  } finally {
+    await house.close();
+  }
 });
 
 test("an unknown provider, a model that nobody offers and a faulty body are refused before anybody is asked", async () => {
