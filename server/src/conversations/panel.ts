@@ -83,4 +83,5 @@ function turnMessage(prompt: string, agent: number, round: number, said: Convers
   return parts.join("\n\n");
 }
 
-const onOneLine = (text: string): string => text.replace(/\s+/g, " ").trim();
+/** So that nobody is quoted with a line that another one seems to say; control characters are line ends to some readers. */
+const onOneLine = (text: string): string => text.replace(/[\s\p{Cc}]+/gu, " ").trim();
