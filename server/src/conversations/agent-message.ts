@@ -35,17 +35,35 @@ export const chatRequest = (body: {
   readonly stream?: true;
 }): CompletionRequest => readCompletionRequest("chat", parseJsonDocument(Buffer.from(JSON.stringify(body))));
 
-/** The text of an answer. */
-export function answerText(value: Readonly<Record<string, unknown>>): string {
-  const [choice] = value["choices"] as { message?: { content?: unknown } }[];
-  return spokenText(choice?.message?.content);
+export interface Answered {
+  readonly text: string;
+  /** As the model said it; `length` is an answer that reached its limit. */
+  readonly finishReason: string | undefined;
+}
+
+/** What a whole answer says. */
+export function answered(value: Readonly<Record<string, unknown>>): Answered {
+  const [choice] = value["choices"] as { message?: SpokenMessage; finish_reason?: unknown }[];
+  const finishReason = choice?.finish_reason;
+  return {
+    text: spokenText(choice?.message),
+    finishReason: typeof finishReason === "string" ? finishReason : undefined,
+  };
+}
+
+/** A message of a model, or a piece of one. */
+export interface SpokenMessage {
+  readonly content?: unknown;
+  /** In which a model says that it will not answer, in the content's place. */
+  readonly refusal?: unknown;
 }
 
 /** A vendor that thinks aloud sends parts, of which the spoken ones count. */
-export function spokenText(content: unknown): string {
-  if (typeof content === "string") return content;
-  if (!Array.isArray(content)) return "";
-  return (content as { type?: unknown; text?: unknown }[])
-    .map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : ""))
-    .join("");
+export function spokenText({ content, refusal }: SpokenMessage = {}): string {
+  if (typeof content === "string" && content !== "") return content;
+  if (Array.isArray(content))
+    return (content as { type?: unknown; text?: unknown }[])
+      .map((part) => (part?.type === "text" && typeof part.text === "string" ? part.text : ""))
+      .join("");
+  return typeof refusal === "string" ? refusal : "";
 }

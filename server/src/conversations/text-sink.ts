@@ -2,7 +2,7 @@ import type { CompletionSink } from "../completion/run-completion.ts";
 import type { BrikkError } from "../errors.ts";
 import { isHighSurrogate } from "../lib/clip-text.ts";
 import { sseData, SseFramer } from "../lib/sse-events.ts";
-import { spokenText } from "./agent-message.ts";
+import { type SpokenMessage, spokenText } from "./agent-message.ts";
 
 /** The end of a stream whose caller wants the text and nothing of its form. */
 export interface TextSink extends CompletionSink {
@@ -66,7 +66,7 @@ export function createTextSink(listener: { opened(): void; said(text: string): v
         if (data === undefined) continue;
         // The meter has read every event before, and lets only JSON pass.
         const choice = (JSON.parse(data) as { choices?: readonly Choice[] }).choices?.[0];
-        text += spokenText(choice?.delta?.content);
+        text += spokenText(choice?.delta);
         if (typeof choice?.finish_reason === "string") finishReason = choice.finish_reason;
       }
       if (text !== "") say(text);
@@ -83,6 +83,6 @@ export function createTextSink(listener: { opened(): void; said(text: string): v
 const MAX_EVENT_BYTES = 16 * 1024 * 1024;
 
 interface Choice {
-  readonly delta?: { readonly content?: unknown };
+  readonly delta?: SpokenMessage;
   readonly finish_reason?: unknown;
 }

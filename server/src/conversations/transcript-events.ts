@@ -36,6 +36,10 @@ export function placeOf(id: string): Place | undefined {
   return { turn: Number(turn), offset: Number(offset ?? 0), over: offset === undefined };
 }
 
+/** Nothing will ever happen behind the place. */
+export const hasAll = (place: Place, { end }: Conversation): boolean =>
+  end !== undefined && place.turn === AFTER_ALL.turn;
+
 /** What has happened behind the place, and the place behind all of it. */
 export function eventsAfter(
   { turns, end }: Conversation,

@@ -10,7 +10,8 @@ export const wantsEvents = ({ headers }: FastifyRequest): boolean =>
 
 /**
  * Sends a conversation's events from a place on, as they happen, until its end or until the reader leaves. A reader that is slow is
- * waited for, and then gets what has gathered. In silence a comment is sent now and then, so that nothing on the way cuts the connection.
+ * waited for, and then gets what has gathered; one that takes nothing at all for long is cut off, and can come back to where it was.
+ * In silence a comment is sent now and then, so that nothing on the way cuts the connection.
  */
 export async function followConversation(
   reply: FastifyReply,
@@ -25,7 +26,10 @@ export async function followConversation(
   if (raw.destroyed) leave();
   reply.hijack();
   let quiet = true;
+  let stuckBeats = 0;
   const beat = setInterval(() => {
+    stuckBeats = quiet && raw.writableNeedDrain ? stuckBeats + 1 : 0;
+    if (stuckBeats === STUCK_BEATS) raw.destroy();
     if (quiet && !raw.destroyed && !raw.writableNeedDrain) raw.write(KEEP_ALIVE);
     quiet = true;
   }, options.keepAliveMs / 2);
@@ -38,7 +42,8 @@ export async function followConversation(
     raw.writeHead(200, {
       ...(reply.getHeaders() as Record<string, string>),
       "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-cache, no-transform",
+      // What compresses on the way would hold events back.
+      "cache-control": "no-store, no-transform",
       // Tells nginx and its kin to pass each event on at once.
       "x-accel-buffering": "no",
       ...options.headers,
@@ -69,6 +74,9 @@ export async function followConversation(
     if (!raw.writableEnded) raw.end();
   }
 }
+
+/** Of a reader that takes nothing; with the default of the keep-alive, a minute. */
+const STUCK_BEATS = 8;
 
 const KEEP_ALIVE = Buffer.from(": keep-alive\n\n");
 

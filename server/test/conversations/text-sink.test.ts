@@ -37,3 +37,9 @@ test("a character that a vendor cut in two is passed on whole", () => {
   const { pieces } = heard(event(`a${high}`), event(`${low}b`), event(high), event(low));
   assert.deepEqual(pieces, ["a", "😀b", "😀"]);
 });
+
+test("a model that will not answer is heard to say so", () => {
+  const refusing = (refusal: string): string =>
+    `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: null, refusal }, finish_reason: null }] })}\n\n`;
+  assert.deepEqual(heard(refusing("I cannot "), refusing("help with that.")).pieces, ["I cannot ", "help with that."]);
+});

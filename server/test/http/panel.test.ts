@@ -242,6 +242,8 @@ test("a reader that reloads gets every event exactly once, and the run goes on m
     await replay.ended;
     assert.deepEqual(spokenIn(replay.events), spoken);
     assert.deepEqual(turnsIn(replay.events), turnsIn(got));
+    const over = await clientOf(slow, secret).get(path, { accept: "text/event-stream", "last-event-id": "end" });
+    assert.deepEqual([over.status, await over.text()], [204, ""], "who has the end is told to ask no more");
     const wrong = await clientOf(slow, secret).get(path, { accept: "text/event-stream", "last-event-id": "none" });
     assert.equal(wrong.status, 400);
   } finally {
@@ -400,6 +402,7 @@ test("a turn is translated at a cost of its own, and one that was not spoken to 
   const row = (await brikk.events()).at(-1)!;
   assert.equal(row["request_id"], translation["request_id"]);
   assert.equal(Math.round((translation["cost_usd"] as number) * 1e9), Number(row["cost_nano_usd"]));
+  assert.equal(translation["finish_reason"], "stop");
   assert.equal((await client.post(`${path}/turns/9/translation`, { language: "ja" })).status, 404);
   assert.equal((await client.post(`${path}/turns/1/translation`, { language: "no tag" })).status, 400);
 });

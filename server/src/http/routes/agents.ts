@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Completed, CompletionReport } from "../../completion/run-completion.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
 import type { ProviderHealth } from "../../completion/provider-health.ts";
-import { agentRequest, answerText } from "../../conversations/agent-message.ts";
+import { agentRequest, answered } from "../../conversations/agent-message.ts";
 import { detectLanguage } from "../../conversations/language.ts";
 import { panelAgents } from "../../conversations/panel.ts";
 import { BrikkError } from "../../errors.ts";
@@ -309,7 +309,7 @@ function shown(
   return {
     provider: candidate!.model.provider,
     model: candidate!.model.id,
-    message: answerText(answer.value),
+    message: answered(answer.value).text,
     usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
     cost_usd: usdNumber(report.receipt.cost),
     request_id: requestId,

@@ -2,14 +2,14 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
-import { answerText, chatRequest } from "../../conversations/agent-message.ts";
+import { answered, chatRequest } from "../../conversations/agent-message.ts";
 import type { Conversation } from "../../conversations/conversation.ts";
 import { languageName } from "../../conversations/language.ts";
 import { panelScript } from "../../conversations/panel.ts";
 import type { PanelRuns } from "../../conversations/panel-runs.ts";
 import type { Reading } from "../../conversations/reading.ts";
 import { textDirection } from "../../conversations/text-direction.ts";
-import { BEFORE_ALL, type Place, placeOf } from "../../conversations/transcript-events.ts";
+import { BEFORE_ALL, hasAll, type Place, placeOf } from "../../conversations/transcript-events.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
 import { inputTokens, totalTokens } from "../../ledger/usage.ts";
@@ -59,6 +59,7 @@ const translationAnswer = z
     lang: z.string(),
     dir: z.enum(["ltr", "rtl"]),
     message: z.string(),
+    finish_reason: z.string().nullable().describe("`length`: it reached its limit, and is not whole."),
     provider: z.string(),
     model: z.string(),
     usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }),
@@ -75,6 +76,7 @@ const translationAnswer = z
       lang: "en",
       dir: "ltr",
       message: "I would ask who pays for it.",
+      finish_reason: "stop",
       provider: "mistral",
       model: "mistral-small-latest",
       usage: { prompt_tokens: 160, completion_tokens: 90, total_tokens: 250 },
@@ -200,10 +202,15 @@ export function registerPanelRoutes(
         operationId: "getPanelRun",
         summary: "A run of the panel",
         description:
-          "As JSON, as far as it is; with `Accept: text/event-stream` as events, those behind `Last-Event-ID` where that is sent, and on to the run's end.",
+          "As JSON, as far as it is; with `Accept: text/event-stream` as events, those behind `Last-Event-ID` where that is sent, and on to the run's end. Who has the end already gets 204, at which a browser's EventSource asks no more.",
         tags,
         params: runParams,
-        response: { 200: runAnswer.describe("The run, or its events."), ...refusals, ...noSuchRun },
+        response: {
+          200: runAnswer.describe("The run, or its events."),
+          204: z.null().describe("There are no events behind this one."),
+          ...refusals,
+          ...noSuchRun,
+        },
       },
     },
     async (request, reply) => {
@@ -221,6 +228,10 @@ export function registerPanelRoutes(
         });
       const reading = await runs.read(request.key.id, id);
       if (!reading) throw notFound(id);
+      if (hasAll(from, reading.now)) {
+        reading.close();
+        return reply.code(204).send(null);
+      }
       await follow(request, reply, reading, from);
       return reply;
     },
@@ -307,6 +318,7 @@ export function registerPanelRoutes(
         },
       );
       if (!answer) return reply.hijack();
+      const { text, finishReason } = answered(answer.value);
       const input = inputTokens(report.usage);
       const total = totalTokens(report.usage);
       return {
@@ -314,7 +326,8 @@ export function registerPanelRoutes(
         index,
         lang: language,
         dir: textDirection(language),
-        message: answerText(answer.value),
+        message: text,
+        finish_reason: finishReason ?? null,
         provider: report.candidate!.model.provider,
         model: report.candidate!.model.id,
         usage: { prompt_tokens: input, completion_tokens: total - input, total_tokens: total },
