@@ -115,8 +115,8 @@ function spokenTurn(
       latencyMs: Math.round(record?.durationMs ?? 0),
       timeToFirstTokenMs: record?.timeToFirstTokenMs,
       attempts: record?.attempts ?? 0,
-      failedAttempts: (record?.history ?? []).flatMap(({ provider, model, fault, status, ms }) =>
-        fault === undefined ? [] : [{ provider, model, fault, status, ms }],
+      failedAttempts: (record?.history ?? []).flatMap(({ hedge: _hedge, fault, ...attempt }) =>
+        fault === undefined ? [] : [{ ...attempt, fault }],
       ),
       routeReason: whyThatRoute(route, call.provider),
       fallback:
