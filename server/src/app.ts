@@ -9,12 +9,14 @@ import type { App } from "./http/app-type.ts";
 import { createBrokenRequestAnswer } from "./http/broken-request.ts";
 import { createConnections } from "./http/connections.ts";
 import { createFrameworkErrorAnswer, registerErrorHandler } from "./http/error-handler.ts";
+import { createHostCheck } from "./http/host-check.ts";
 import { registerAdminAccess } from "./http/hooks/admin.ts";
 import { registerAdmission } from "./http/hooks/admission.ts";
 import { registerAudit } from "./http/hooks/audit.ts";
 import { registerCaller } from "./http/hooks/caller.ts";
 import { registerCors } from "./http/hooks/cors.ts";
 import { registerJsonBody } from "./http/hooks/json-body.ts";
+import { registerKnownHost } from "./http/hooks/known-host.ts";
 import { registerKnownRoute } from "./http/hooks/known-route.ts";
 import { originForm, registerRequestForm } from "./http/hooks/request-form.ts";
 import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-identity.ts";
@@ -73,14 +75,17 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
   if (config.auditLogging) registerAudit(app, gateway.audit);
   registerRequestForm(app, limits.maxUrlLength);
   const table = collectRoutes(app);
+  const hostRefusal = createHostCheck(config.allowedHosts);
   registerCors(app, { origins: config.corsOrigins, table });
   registerKnownRoute(app, table);
+  registerKnownHost(app, hostRefusal);
   registerAdminAccess(app, { token: config.adminToken, connections, clock, logger, metrics });
   registerAdmission(app, {
     authenticate: gateway.authenticate,
     verifySignature: gateway.verifySignature,
     rateLimiter: gateway.rateLimiter,
     connections,
+    hostRefusal,
     clock,
     inFlight,
     metrics,

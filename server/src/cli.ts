@@ -178,10 +178,14 @@ type Choice = { readonly kind: "help"; readonly text: string } | { readonly kind
  * Runs one command. 0: done. 1: it could not be done (no such key, storage, settings), or what was verified does not hold.
  * 2: it was not understood. What is wrong goes to standard error in a sentence. Does not take the server's lock.
  */
-export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+export async function runCli(
+  argv: readonly string[],
+  io: CliIo,
+  readConfig: () => Config = loadConfigFromProcess,
+): Promise<number> {
   try {
     const choice = choose(argv);
-    if (choice.kind === "command") return await runOnDatabase(choice.run, io);
+    if (choice.kind === "command") return await runOnDatabase(choice.run, io, readConfig());
     io.stdout.write(choice.text);
     return 0;
   } catch (error) {
@@ -210,8 +214,7 @@ function choose(argv: readonly string[]): Choice {
   throw new UsageError(`There is no command "${name} ${command}". Say ${say}.`);
 }
 
-async function runOnDatabase(run: Command, io: CliIo): Promise<number> {
-  const config = loadConfigFromProcess();
+async function runOnDatabase(run: Command, io: CliIo, config: Config): Promise<number> {
   const database = await openDatabase({ url: config.databaseUrl });
   try {
     const printout = await run({

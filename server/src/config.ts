@@ -55,6 +55,8 @@ export interface Config {
   readonly encryptionKeys: FernetKeys | undefined;
   /** How many proxies stand before this server and are believed about the caller's address; 0: none. */
   readonly trustedProxies: number;
+  /** Other names than local ones under which callers without a key are served; undefined: any name. */
+  readonly allowedHosts: readonly string[] | undefined;
   /** Origins whose pages may call this server; "*" alone: every one. */
   readonly corsOrigins: readonly string[];
   readonly auditLogging: boolean;
@@ -313,6 +315,12 @@ export const settings = [
     meaning: "how many proxies stand before this server and are believed about the caller's address (X-Forwarded-For)",
   },
   {
+    name: "BRIKK_ALLOWED_HOSTS",
+    fallback: undefined,
+    meaning:
+      "names, separated by commas, under which callers without a key may call besides localhost, local names and addresses; without it, no others on a loopback HOST (unless TRUST_PROXY or BRIKK_ALLOW_ANONYMOUS is set), and any elsewhere",
+  },
+  {
     name: "CORS_ALLOWED_ORIGINS",
     fallback: undefined,
     meaning: "origins whose pages may call this server, separated by commas; * is refused in production",
@@ -351,6 +359,8 @@ const NEW_WEBHOOK_SECRET = 'make one with: echo "whsec_$(openssl rand -base64 32
 const NEW_ENCRYPTION_KEY = "make one with: openssl rand -base64 32 | tr '+/' '-_'.";
 
 const ALLOW_PRIVATE = "set BRIKK_ALLOW_PRIVATE_ADDRESSES=true if that is meant";
+
+const HOST_NAME = /^[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*$/;
 
 /** What browsers send as Origin, and nothing that only looks like it. */
 function isOrigin(text: string): boolean {
@@ -553,6 +563,19 @@ export function loadConfig(environment: Environment): Config {
     faults.push(
       "BRIKK_SELF_SERVICE_HARD_CAP_USD is not set while anybody can make keys in production; set it to what each of those may cost you in a day, or BRIKK_SELF_SERVICE_KEYS=false.",
     );
+  const allowedHosts = read("BRIKK_ALLOWED_HOSTS")
+    .split(",")
+    .map((name) => name.trim().toLowerCase())
+    .filter((name) => name !== "");
+  for (const name of allowedHosts) {
+    if (!HOST_NAME.test(name))
+      faults.push(
+        `BRIKK_ALLOWED_HOSTS has ${JSON.stringify(name)}; accepted are names such as brikk.example.com, without scheme and port, separated by commas.`,
+      );
+  }
+  const trustedProxies = wholeNumber("TRUST_PROXY", 0, 10);
+  const servesStrangers = !requireAuth || servesThemselves;
+  const isForThisMachine = loopback && trustedProxies === 0 && !allowAnonymous && servesStrangers;
   const corsOrigins = read("CORS_ALLOWED_ORIGINS")
     .split(",")
     .map((origin) => origin.trim())
@@ -588,7 +611,8 @@ export function loadConfig(environment: Environment): Config {
     adminToken,
     selfService: servesThemselves ? selfService : undefined,
     encryptionKeys,
-    trustedProxies: wholeNumber("TRUST_PROXY", 0, 10),
+    trustedProxies,
+    allowedHosts: allowedHosts.length > 0 || isForThisMachine ? allowedHosts : undefined,
     corsOrigins,
     auditLogging: flag("ENABLE_AUDIT_LOGGING"),
     auditRetentionDays:

@@ -36,6 +36,12 @@ export const errorTable = {
     retryable: false,
     meaning: "The key may not be used from the caller's address.",
   },
+  host_not_allowed: {
+    status: 403,
+    type: "permission_error",
+    retryable: false,
+    meaning: "Callers without a key are not served under the name in the Host header; see BRIKK_ALLOWED_HOSTS.",
+  },
   model_not_allowed: {
     status: 403,
     type: "permission_error",

@@ -6,6 +6,7 @@ import { type Config, ConfigError, loadConfigFromProcess, configPathFromProcess 
 import { anyCredentialStored } from "./credentials/any-credential-stored.ts";
 import { buildGateway, type Gateway } from "./gateway.ts";
 import type { App } from "./http/app-type.ts";
+import { listen } from "./http/listen.ts";
 import { isPostgresUrl } from "./lib/postgres-address.ts";
 import { riskySettings } from "./config/risky-settings.ts";
 import { secretsIn } from "./config/secrets-in.ts";
@@ -66,7 +67,7 @@ async function start(): Promise<Running> {
   });
   collectProcessMetrics(gateway.metrics.registry);
   const app = await buildApp(gateway);
-  const address = await app.listen({ host: config.host, port: config.port });
+  const address = await listen(app, config);
   const warnings = [...warnOfRisks(config, logger), ...warnOfPermissions(config, logger)];
   return { config, gateway, app, address, simulator, database, lock, warnings };
 }

@@ -4,7 +4,7 @@ import { BrikkError } from "../errors.ts";
 import { DAY_MS } from "../lib/clock.ts";
 import type { Schema } from "../storage/schema.ts";
 import type { Vault } from "./vault.ts";
-import { IDEMPOTENT_ANSWER_PURPOSE } from "./vault-purposes.ts";
+import { idempotentAnswerPurpose } from "./vault-purposes.ts";
 
 /** What makes a repeated request known as such (draft-ietf-httpapi-idempotency-key-header-07). */
 export interface Idempotency {
@@ -41,6 +41,7 @@ export async function doOnce<Answer extends IdempotentAnswer<Answer>>(
 ): Promise<Once<Answer>> {
   const { scope, requestHash } = idempotency;
   const keyHash = hash("sha256", idempotency.key, "hex");
+  const purpose = idempotentAnswerPurpose(scope, keyHash);
   await transaction
     .deleteFrom("idempotent_answers")
     .where("created_at_ms", "<=", BigInt(nowMs - ANSWER_KEPT_MS))
@@ -53,7 +54,7 @@ export async function doOnce<Answer extends IdempotentAnswer<Answer>>(
     .executeTakeFirst();
   if (known !== undefined) {
     if (known.request_hash !== requestHash) return { kind: "reused" };
-    const answer = readAnswer(vault.open(known.sealed_answer, IDEMPOTENT_ANSWER_PURPOSE)) as Answer;
+    const answer = readAnswer(vault.open(known.sealed_answer, purpose)) as Answer;
     return { kind: "answered", answer, replayed: true };
   }
   const answer = await act();
@@ -63,7 +64,7 @@ export async function doOnce<Answer extends IdempotentAnswer<Answer>>(
       scope,
       idempotency_key_hash: keyHash,
       request_hash: requestHash,
-      sealed_answer: vault.seal(writeAnswer(answer), IDEMPOTENT_ANSWER_PURPOSE),
+      sealed_answer: vault.seal(writeAnswer(answer), purpose),
       created_at_ms: nowMs,
     })
     .execute();

@@ -1,7 +1,8 @@
 import { type NanoUsd, usdNumber } from "../lib/money.ts";
 import { type ApiKey, keyStatusAt } from "./api-key.ts";
 import { effectiveCaps } from "./caps.ts";
-import type { ListedKey } from "./key-store.ts";
+import type { ListedKey } from "./key-list.ts";
+import type { Rotation } from "./key-store.ts";
 
 /** What holds for a key that has nothing of its own, as the settings have it. */
 export interface KeyDefaults {
@@ -58,6 +59,15 @@ export const listedKeyFields = (
     valid_until: notAfterMs === undefined ? null : isoTime(notAfterMs),
   })),
   has_signing_secret: hasSigningSecret,
+});
+
+/** A rotation, with the one sight of the new secret. */
+export const rotationFields = ({ key, secret, oldKeyPrefix, rotatedAtMs, oldValidUntilMs }: Rotation) => ({
+  key_id: key.id,
+  old_key_prefix: oldKeyPrefix,
+  new_key: secret,
+  rotated_at: isoTime(rotatedAtMs),
+  old_key_valid_until: isoTime(oldValidUntilMs),
 });
 
 /** What changes with every change of the key; an ETag is this in quotes. */

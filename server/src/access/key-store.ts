@@ -1,4 +1,4 @@
-import { sql, type Transaction } from "kysely";
+import type { Transaction } from "kysely";
 import { type Actor, SYSTEM } from "../audit/actor.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "../audit/audit-trail.ts";
 import { BrikkError } from "../errors.ts";
@@ -8,10 +8,10 @@ import { newKeyId } from "../lib/ids.ts";
 import type { Database } from "../storage/database.ts";
 import { lockTable } from "../storage/lock-table.ts";
 import type { Schema } from "../storage/schema.ts";
-import { ANONYMOUS_KEY_ID, type ApiKey, type ApiKeyRow, apiKeyFrom, type KeyStatus } from "./api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
 import { auditedKey } from "./audited-key.ts";
 import { doOnce, type Idempotency, type IdempotentAnswer, idempotencyKeyReused, type Once } from "./idempotency.ts";
-import { formatKeyCursor, parseKeyCursor } from "./key-cursor.ts";
+import { findListed, type KeyPage, type ListedKey, listKeys, type WantedKeys } from "./key-list.ts";
 import { columnsOf, insertKey, insertSecret, type NewKey, nextRevision } from "./key-rows.ts";
 import {
   isEnded,
@@ -41,27 +41,6 @@ export interface CreatedKey {
   readonly signingSecret?: string;
   /** It was made before, by a request with the same Idempotency-Key, and is shown as it was then. */
   readonly replayed: boolean;
-}
-
-export interface ListedKey {
-  readonly key: ApiKey;
-  /** Those that no rotation has ended, oldest first; none of the anonymous key. */
-  readonly secrets: readonly ListedSecret[];
-  readonly hasSigningSecret: boolean;
-}
-
-export interface ListedSecret {
-  /** The first characters. */
-  readonly prefix: string;
-  readonly createdAtMs: number;
-  /** The first moment at which it is no longer accepted; there while it is in its grace. */
-  readonly notAfterMs?: number;
-}
-
-export interface KeyPage {
-  readonly keys: readonly ListedKey[];
-  /** Where the next page begins. */
-  readonly next: string | undefined;
 }
 
 export interface Revocation {
@@ -95,16 +74,8 @@ export interface KeyStore {
   /** A key that a caller makes itself, if so many are not there yet. */
   createSelfService(wanted: NewKey, limits: SelfServiceLimits, by: Actor): Promise<SelfServiceKey>;
   find(keyId: string): Promise<ListedKey | undefined>;
-  /**
-   * Oldest first. `after` is the `next` of the page before; invalid_request when it is not. `q` is a part of the name, or the
-   * whole id, or the first characters of a secret.
-   */
-  list(page: {
-    readonly after?: string | undefined;
-    readonly limit: number;
-    readonly status?: KeyStatus | undefined;
-    readonly q?: string | undefined;
-  }): Promise<KeyPage>;
+  /** Oldest first, a page at a time. */
+  list(wanted: WantedKeys): Promise<KeyPage>;
   /**
    * Replaces what was chosen for a key by what `revise` makes of its newest state; gives the key as it then is. What `revise`
    * throws is passed on with nothing changed. Throws version_conflict when the key's revision is not the expected one.
@@ -215,62 +186,8 @@ export function createKeyStore(options: {
       return made;
     },
 
-    async find(keyId) {
-      const row = await query.selectFrom("api_keys").selectAll().where("id", "=", keyId).executeTakeFirst();
-      return row && (await listed(query, [row], clock.now()))[0];
-    },
-
-    async list({ after, limit, status, q }) {
-      const nowMs = clock.now();
-      const position = after === undefined ? undefined : parseKeyCursor(after);
-      if (after !== undefined && position === undefined)
-        throw new BrikkError(
-          "invalid_request",
-          "The cursor is none of ours; send the one of the page before as it is.",
-          {
-            param: "cursor",
-          },
-        );
-      let rows = query
-        .selectFrom("api_keys")
-        .selectAll()
-        .orderBy("created_at_ms")
-        .orderBy("id")
-        .limit(limit + 1);
-      if (position !== undefined)
-        rows = rows.where((where) =>
-          where.or([
-            where("created_at_ms", ">", BigInt(position.createdAtMs)),
-            where.and([where("created_at_ms", "=", BigInt(position.createdAtMs)), where("id", ">", position.id)]),
-          ]),
-        );
-      if (status !== undefined) {
-        rows = rows.where("status", "=", status === "revoked" ? "revoked" : "active");
-        if (status === "expired") rows = rows.where("expires_at_ms", "<=", BigInt(nowMs));
-        if (status === "active")
-          rows = rows.where((where) =>
-            where.or([where("expires_at_ms", "is", null), where("expires_at_ms", ">", BigInt(nowMs))]),
-          );
-      }
-      if (q !== undefined)
-        rows = rows.where((where) =>
-          where.or([
-            sql<boolean>`lower(name) like lower(${`%${q.replace(/[\\%_]/g, "\\$&")}%`}) escape '\\'`,
-            where.eb("id", "=", q),
-            where.eb("id", "in", where.selectFrom("api_key_secrets").select("key_id").where("prefix", "=", q)),
-          ]),
-        );
-      const found = await rows.execute();
-      const page = found.slice(0, limit);
-      const last = page.at(-1);
-      return {
-        keys: await listed(query, page, nowMs),
-        next:
-          found.length > limit && last
-            ? formatKeyCursor({ createdAtMs: Number(last.created_at_ms), id: last.id })
-            : undefined,
-      };
-    },
+    find: (keyId) => findListed(query, keyId, clock.now()),
+    list: (wanted) => listKeys(query, wanted, clock.now()),
 
     async update(keyId, revise, by = SYSTEM, expectedRevision) {
       const updated = await underLock(async (transaction) => {
@@ -431,33 +348,3 @@ const createdKey = (
   ...(signingSecret !== null && { signingSecret }),
   replayed,
 });
-
-async function listed(
-  query: Database["query"],
-  rows: readonly (ApiKeyRow & { readonly signing_secret: string | null })[],
-  nowMs: number,
-): Promise<ListedKey[]> {
-  if (rows.length === 0) return [];
-  const secrets = await query
-    .selectFrom("api_key_secrets")
-    .select(["key_id", "prefix", "created_at_ms", "not_after_ms"])
-    .where(
-      "key_id",
-      "in",
-      rows.map(({ id }) => id),
-    )
-    .where((where) => where.or([where("not_after_ms", "is", null), where("not_after_ms", ">", BigInt(nowMs))]))
-    .orderBy("created_at_ms")
-    .orderBy("not_after_ms", (order) => order.asc().nullsLast())
-    .execute();
-  const byKey = Map.groupBy(secrets, ({ key_id: keyId }) => keyId);
-  return rows.map((row) => ({
-    key: apiKeyFrom(row),
-    secrets: (byKey.get(row.id) ?? []).map(({ prefix, created_at_ms: createdAtMs, not_after_ms: notAfterMs }) => ({
-      prefix,
-      createdAtMs: Number(createdAtMs),
-      ...(notAfterMs !== null && { notAfterMs: Number(notAfterMs) }),
-    })),
-    hasSigningSecret: row.signing_secret !== null,
-  }));
-}

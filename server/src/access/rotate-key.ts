@@ -1,5 +1,6 @@
 import type { Transaction } from "kysely";
 import { BrikkError } from "../errors.ts";
+import { DAY_MS } from "../lib/clock.ts";
 import type { Schema } from "../storage/schema.ts";
 import { type ApiKey, apiKeyFrom, keyStatusAt } from "./api-key.ts";
 import { keyExpired, keyRevoked, secretEnded } from "./key-refusals.ts";
@@ -20,6 +21,9 @@ export interface RotationWish {
   /** What the request came with, when the key's holder asks for it. Absent: whichever is the newest. */
   readonly replaces?: Secret;
 }
+
+/** Long enough to bring a new secret to wherever the old one is used. */
+export const LONGEST_GRACE_MS = 7 * DAY_MS;
 
 /** What a rotation is remembered by. */
 export interface RotationAnswer {

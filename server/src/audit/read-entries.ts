@@ -1,3 +1,4 @@
+import { shownUtcTime } from "../lib/utc-time.ts";
 import type { Database, Row, SqlValue } from "../storage/database.ts";
 import type { EntryKind } from "./audit-entry.ts";
 
@@ -161,15 +162,12 @@ const positionOf = (row: Row): EntryPosition => ({
   sequence: Number(row["sequence"]),
 });
 
-/** Of JavaScript's dates. What somebody wrote there in our place must be shown as well. */
-const LAST_MS = 8.64e15;
-
 function shownEntry(row: Row): ShownEntry {
   const { occurredAtMs, sequence } = positionOf(row);
   const text = (column: string): string | null => row[column] as string | null;
   return {
     sequence,
-    at: new Date(Math.max(-LAST_MS, Math.min(occurredAtMs, LAST_MS))).toISOString(),
+    at: shownUtcTime(occurredAtMs),
     kind: row["kind"] as EntryKind,
     actor: String(row["actor"]),
     key_id: text("key_id"),

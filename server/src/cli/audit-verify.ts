@@ -3,10 +3,11 @@ import type { ChainPlace } from "../audit/entry-hash.ts";
 import { createHeadSeals, type HeadSeals } from "../audit/head-seals.ts";
 import { type TrailVerification, verifyTrail } from "../audit/verify-trail.ts";
 import type { Config } from "../config.ts";
+import { shownUtcTime } from "../lib/utc-time.ts";
 import { encryptionKeyPath, openEncryptionKeys } from "../storage/encryption-keys.ts";
 import { parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
-import { isoTime, json } from "./key-view.ts";
+import { json } from "./key-view.ts";
 import { UsageError } from "./usage-error.ts";
 
 export const auditVerifyHelp = `Proves the audit trail from its own rows, while the server runs.
@@ -80,11 +81,11 @@ function summaryOf({ entries, beginning, head, faults, faultCount, unstopped, dr
     faultCount === 0 ? "The audit trail holds." : `The audit trail does not hold: ${counted(faultCount, "fault")}.`,
     "",
     `  Entries  ${entries}${beginning.sequence === 0 ? "" : `, from ${beginning.sequence + 1} on; older ones were deleted as set`}`,
-    `  Head     ${head.sequence}:${head.hash}`,
+    `  Head     ${head.sequence}:${printable(head.hash)}`,
     ...(dropped === 0 ? [] : [`  Dropped  ${dropped}, which were too many to be written; the notices say when`]),
     ...unstopped.map(
       ({ sequence, occurredAtMs, instance }) =>
-        `  Entry ${sequence}: instance ${printable(instance)} started at ${isoTime(occurredAtMs)} and has not stopped: it runs, or it was killed`,
+        `  Entry ${sequence}: instance ${printable(instance)} started at ${shownUtcTime(occurredAtMs)} and has not stopped: it runs, or it was killed`,
     ),
     ...(faults.length === 0 ? [] : ["", ...faults.map(({ rule, what }) => `  ${rule}: ${printable(what)}`)]),
     ...(faultCount > faults.length ? [`  ... and ${counted(faultCount - faults.length, "more fault")}`] : []),
@@ -103,7 +104,7 @@ const fieldsOf = (verification: TrailVerification): Record<string, unknown> => (
   unstopped: verification.unstopped.map(({ instance, sequence, occurredAtMs }) => ({
     instance,
     sequence,
-    at: isoTime(occurredAtMs),
+    at: shownUtcTime(occurredAtMs),
   })),
   fault_count: verification.faultCount,
   faults: verification.faults,

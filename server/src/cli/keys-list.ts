@@ -1,6 +1,7 @@
 import { type ApiKey, keyStatusAt } from "../access/api-key.ts";
 import { capsOf, listedKeyFields } from "../access/key-fields.ts";
-import type { KeyStore, ListedKey } from "../access/key-store.ts";
+import type { KeyPosition, ListedKey } from "../access/key-list.ts";
+import type { KeyStore } from "../access/key-store.ts";
 import type { Config } from "../config.ts";
 import type { NanoUsd } from "../lib/money.ts";
 import { administeredKeys } from "./administered-keys.ts";
@@ -35,9 +36,9 @@ export function parseKeysList(args: readonly string[]): Command {
 /** Page by page, as a store gives them. */
 async function allKeys(keyStore: KeyStore): Promise<readonly ListedKey[]> {
   const listed: ListedKey[] = [];
-  let after: string | undefined;
+  let after: KeyPosition | undefined;
   do {
-    const page = await keyStore.list({ limit: 200, ...(after !== undefined && { after }) });
+    const page = await keyStore.list({ limit: 200, after });
     listed.push(...page.keys);
     after = page.next;
   } while (after !== undefined);

@@ -1,11 +1,14 @@
-import { administeredKeys, CLI_ACTOR, noSuchKey, revokedForGood } from "./administered-keys.ts";
 import { ANONYMOUS_KEY_ID } from "../access/api-key.ts";
+import { rotationFields } from "../access/key-fields.ts";
+import { LONGEST_GRACE_MS } from "../access/rotate-key.ts";
+import { HOUR_MS } from "../lib/clock.ts";
+import { administeredKeys, CLI_ACTOR, noSuchKey, revokedForGood } from "./administered-keys.ts";
 import { keyIdArgument, parseArguments, printable } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { isoTime, json } from "./key-view.ts";
 import { UsageError } from "./usage-error.ts";
 
-const MOST_GRACE_HOURS = 7 * 24;
+const MOST_GRACE_HOURS = LONGEST_GRACE_MS / HOUR_MS;
 
 export const keysRotateHelp = `Gives a key a new secret, shown this once. Its budgets and usage go on unbroken.
 
@@ -27,7 +30,7 @@ export function parseKeysRotate(args: readonly string[]): Command {
   const keyId = keyIdArgument("keys rotate", positionals);
   if (keyId === ANONYMOUS_KEY_ID)
     throw new UsageError("The anonymous key has no secret, so that there is nothing to rotate.");
-  const graceMs = graceOption(values["grace-hours"]) * 3_600_000;
+  const graceMs = graceOption(values["grace-hours"]) * HOUR_MS;
 
   return async (parts) => {
     const keyStore = administeredKeys(parts);
@@ -36,17 +39,8 @@ export function parseKeysRotate(args: readonly string[]): Command {
     if (known.key.state.kind === "revoked") throw revokedForGood(keyId);
     const rotation = await keyStore.rotate(keyId, { graceMs }, CLI_ACTOR);
     if (rotation === undefined) throw noSuchKey(keyId);
-    const { key, secret, oldKeyPrefix, rotatedAtMs, oldValidUntilMs } = rotation;
-    if (values.json === true)
-      return {
-        text: json({
-          key_id: key.id,
-          old_key_prefix: oldKeyPrefix,
-          new_key: secret,
-          rotated_at: isoTime(rotatedAtMs),
-          old_key_valid_until: isoTime(oldValidUntilMs),
-        }),
-      };
+    if (values.json === true) return { text: json(rotationFields(rotation)) };
+    const { key, secret, oldKeyPrefix, oldValidUntilMs } = rotation;
     return {
       text: `Key "${printable(key.name)}" (${key.id}) has a new secret.
 

@@ -35,7 +35,7 @@ import { describeUsage, fateOfStream } from "./stream-usage.ts";
 export async function runCompletion(services: CompletionServices, call: CompletionCall): Promise<Completed> {
   const { ledger, clock } = services;
   /** As it is kept: what the caller named may be anything, a secret that strayed there as well. */
-  const requestedModel = services.redactor.text(call.request.model).slice(0, 200);
+  const requestedModel = services.redactor.towardsCallers.text(call.request.model).slice(0, 200);
   const entry = ledgerEntry(call, requestedModel, clock);
   const startedMs = clock.monotonicMs();
 

@@ -1,9 +1,5 @@
 import { sql, type Kysely } from "kysely";
-import {
-  IDEMPOTENT_ANSWER_PURPOSE,
-  providerCredentialPurpose,
-  signingSecretPurpose,
-} from "../access/vault-purposes.ts";
+import { idempotentAnswerPurpose, providerCredentialPurpose, signingSecretPurpose } from "../access/vault-purposes.ts";
 import type { Schema } from "../storage/schema.ts";
 
 /** Everything that is stored sealed. A column that is added to the schema and sealed has its place here, or it is lost with its key. */
@@ -102,7 +98,7 @@ const idempotentAnswers: SealedTable = {
       kind: "idempotent answer",
       of: scope,
       sealed,
-      purpose: IDEMPOTENT_ANSWER_PURPOSE,
+      purpose: idempotentAnswerPurpose(scope, hash),
       position: [scope, hash],
     }));
   },

@@ -16,7 +16,10 @@ import { rawRefusal } from "./raw-refusal.ts";
  * 4. At CEILING times its number this happens without grace; where requests are in hand on all of those, as of callers who do
  *    not read their answers, a newcomer is refused unheard.
  *
- * Behind a trusted proxy all connections are the proxy's, which has to limit its own callers; nothing is counted then.
+ * 5. Who sends MOST_PIPELINED requests without waiting for an answer, and then another one, loses the connection, whoever he is: node
+ *    reads 64 KiB of such requests at once and begins to serve them all, and each may hold a file or an answer until its turn comes.
+ *
+ * Behind a trusted proxy all connections are the proxy's, which has to limit its own callers; connections are not counted then.
  */
 export interface Connections {
   /** To be called once for the server, before it listens. */
@@ -36,9 +39,11 @@ export interface Exchange {
 
 const GRACE_MS = 1_000;
 const CEILING = 10;
+/** No client that is in use sends more than one. */
+const MOST_PIPELINED = 8;
 
-/** When a connection was refused: as it came, while it waited without a request, or with a request in hand. */
-export type RefusedConnection = "accepting" | "waiting" | "calling";
+/** When a connection was refused: as it came, while it waited without a request, with a request in hand, or with too many of them. */
+export type RefusedConnection = "accepting" | "waiting" | "calling" | "pipelining";
 
 interface Connection {
   readonly socket: Socket;
@@ -107,17 +112,24 @@ export function createConnections(options: {
     }
   }
 
-  function begin(request: IncomingMessage, response: ServerResponse): void {
+  /** Whether it may be served. */
+  function begin(request: IncomingMessage, response: ServerResponse): boolean {
     const connection = known.get(request.socket);
-    if (connection === undefined) return;
+    if (connection === undefined) return true;
+    if (connection.inHand >= MOST_PIPELINED) {
+      // The others that were read with it are still to come.
+      if (!request.socket.destroyed) onRefused("pipelining");
+      request.socket.destroy();
+      return false;
+    }
     connection.newest = { request, response };
-    if (connection.crowd === undefined) return;
     connection.inHand += 1;
     response.once("close", () => {
       connection.inHand -= 1;
       // To the end of the line: it has just had something to say.
       if (connection.crowd?.connections.delete(connection)) connection.crowd.connections.add(connection);
     });
+    return true;
   }
 
   return {
@@ -132,7 +144,11 @@ export function createConnections(options: {
         socket.resume();
         socket.end(rawRefusal(tooMany(most)), () => socket.destroySoon());
       });
-      server.prependListener("request", begin);
+      const answer = server.listeners("request");
+      server.removeAllListeners("request");
+      server.on("request", (request, response) => {
+        if (begin(request, response)) for (const listener of answer) listener.call(server, request, response);
+      });
     },
     vouch(socket) {
       const connection = known.get(socket);

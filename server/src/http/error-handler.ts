@@ -90,7 +90,7 @@ function send(redactor: Redactor, request: FastifyRequest, reply: FastifyReply, 
     .code(error.status)
     .headers(error.headers())
     .header("content-type", "application/json; charset=utf-8")
-    .send(redactor.json(JSON.stringify(error.body(request.id))));
+    .send(redactor.towardsCallers.json(JSON.stringify(error.body(request.id))));
 }
 
 function explain(thrown: FastifyError): BrikkError {

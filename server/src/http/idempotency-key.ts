@@ -1,7 +1,17 @@
 import { hash } from "node:crypto";
-import type { FastifyRequest } from "fastify";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
 import type { Idempotency } from "../access/key-store.ts";
 import { BrikkError } from "../errors.ts";
+
+export const idempotencyHeader = z.looseObject({
+  "idempotency-key": z
+    .string()
+    .optional()
+    .describe(
+      "1 to 255 visible ASCII characters, such as a UUID. The same request with it again, within 24 hours, gets the same answer, with Idempotent-Replayed: true.",
+    ),
+});
 
 const FORM = /^[\x21-\x7e]{1,255}$/;
 
@@ -20,4 +30,9 @@ export function idempotencyOf(request: FastifyRequest, scope: string, asked: unk
     );
   const { method, url } = request.routeOptions;
   return { scope, key, requestHash: hash("sha256", `${String(method)} ${url}\n${JSON.stringify(asked)}`, "hex") };
+}
+
+/** Tells an answer that was given before from one to something that was done now. */
+export function markReplay(reply: FastifyReply, replayed: boolean): void {
+  if (replayed) reply.header("idempotent-replayed", "true");
 }

@@ -16,7 +16,7 @@ export function createStreamReply(
     readonly keepAliveMs: number;
     /** Ends the request: nobody waits for its reader any more. */
     readonly signal: AbortSignal;
-    readonly redactor: Pick<Redactor, "json">;
+    readonly redactor: Pick<Redactor, "towardsCallers">;
     /** Without a head nobody has begun to answer. */
     readonly headersOf: (head: AnswerHead | undefined) => Record<string, string>;
   },
@@ -82,7 +82,9 @@ export function createStreamReply(
     },
     fail(error: BrikkError) {
       if (!raw.writableEnded)
-        raw.end(`event: error\ndata: ${options.redactor.json(JSON.stringify(error.body(options.requestId)))}\n\n`);
+        raw.end(
+          `event: error\ndata: ${options.redactor.towardsCallers.json(JSON.stringify(error.body(options.requestId)))}\n\n`,
+        );
     },
   };
 }

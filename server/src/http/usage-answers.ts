@@ -2,6 +2,7 @@ import type { z } from "zod";
 import type { ApiKey } from "../access/api-key.ts";
 import { BrikkError } from "../errors.ts";
 import type { Standing } from "../ledger/budget-standing.ts";
+import type { EventPosition } from "../ledger/usage-event-row.ts";
 import { readUsageRequests, type RequestsPage } from "../ledger/usage-requests.ts";
 import type { UsageScope } from "../ledger/usage-scope.ts";
 import { readUsageSummary, type UsageSum } from "../ledger/usage-summary.ts";
@@ -10,10 +11,10 @@ import type { Clock } from "../lib/clock.ts";
 import { usdNumber } from "../lib/money.ts";
 import type { Database } from "../storage/database.ts";
 import { leadingBudget } from "./answer-headers.ts";
+import { cursorOver } from "./cursor.ts";
 import { leadingCaps, shownBudget } from "./schemas/budget.ts";
 import type { usageAnswer, usageSum } from "./schemas/key-usage.ts";
 import { isoTime, momentOf, type requestsQuery, shownPoint, type timeseriesQuery } from "./schemas/usage.ts";
-import { formatUsageCursor, parseUsageCursor } from "./usage-cursor.ts";
 
 interface Sources {
   readonly database: Database;
@@ -66,18 +67,20 @@ export async function readRequestsPage(
   query: z.infer<typeof requestsQuery>,
 ): Promise<{ readonly events: RequestsPage["events"]; readonly nextCursor: string | null }> {
   const { limit, cursor, from, to, outcome, provider, model } = query;
-  const before = cursor === undefined ? undefined : parseUsageCursor(cursor);
-  if (cursor !== undefined && before === undefined) throw foreignCursor();
+  const before = eventCursor.read(cursor);
   const fromMs = momentOf(from) ?? 0;
   const toMs = momentOf(to) ?? Number.MAX_SAFE_INTEGER;
   if (fromMs >= toMs) throw refused("from", "from must be before to, which is itself not shown.");
   const filter = { outcome, provider, model };
   const page = await readUsageRequests(database, { scope, fromMs, toMs, before, limit, filter });
-  return { events: page.events, nextCursor: page.next === undefined ? null : formatUsageCursor(page.next) };
+  return { events: page.events, nextCursor: eventCursor.write(page.next) };
 }
 
-export const foreignCursor = (): BrikkError =>
-  refused("cursor", "cursor is none of ours; send the next_cursor of the page before as it is.");
+const eventCursor = cursorOver<EventPosition>(
+  /^(\d{1,15})\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/,
+  ({ occurredAtMs, eventId }) => [occurredAtMs, eventId],
+  (occurredAtMs, eventId) => ({ occurredAtMs: Number(occurredAtMs), eventId }),
+);
 
 const refused = (param: string, message: string): BrikkError => new BrikkError("invalid_request", message, { param });
 

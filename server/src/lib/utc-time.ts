@@ -15,3 +15,9 @@ export function parseUtcTime(text: string): number | undefined {
   const ms = Date.parse(/(Z|[+-]\d{2}:\d{2})$/.test(text) ? text : `${text}Z`);
   return Number.isNaN(ms) ? undefined : ms;
 }
+
+/** Of JavaScript's dates. */
+const LAST_MS = 8.64e15;
+
+/** A stored moment for people to read, also where somebody put a number there that is no moment. */
+export const shownUtcTime = (ms: number): string => new Date(Math.max(-LAST_MS, Math.min(ms, LAST_MS))).toISOString();

@@ -72,7 +72,8 @@ const MAX_CAUSES = 5;
 
 /** Name, message and causes. A stack only for what nobody expected: the coded errors say by themselves where they are from. */
 function describeError(thrown: unknown, depth = 0): LoggedError {
-  if (!(thrown instanceof Error)) return { name: "NotAnError", message: String(thrown) };
+  // As what a worker thread says of its own errors.
+  if (!(thrown instanceof Error)) return { name: "NotAnError", message: messageIn(thrown) };
   const code = "code" in thrown ? { code: thrown.code } : {};
   const expected = thrown.name === "BrikkError" || thrown.name === "ProviderError";
   return {
@@ -83,3 +84,6 @@ function describeError(thrown: unknown, depth = 0): LoggedError {
     ...(thrown.cause !== undefined && depth < MAX_CAUSES && { cause: describeError(thrown.cause, depth + 1) }),
   };
 }
+
+const messageIn = (thrown: unknown): string =>
+  typeof thrown === "object" && thrown !== null && "message" in thrown ? String(thrown.message) : String(thrown);

@@ -157,7 +157,7 @@ export function createMetrics(): Metrics {
     }),
     connectionsRefused: new Counter({
       name: "brikk_connections_refused_total",
-      help: "Connections closed because their address had too many without a valid key: accepting (as they came), waiting (without a request), calling (with one).",
+      help: "Connections closed because their address had too many without a valid key: accepting (as they came), waiting (without a request), calling (with one); or because they had too many requests in hand (pipelining).",
       labelNames: ["when"],
       registers,
     }),

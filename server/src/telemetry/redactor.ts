@@ -7,20 +7,30 @@
  * secret's beginning (under a microsecond for the line of a request); only where there is one it is read as JSON, and every
  * text in it is gone through.
  */
-export interface Redactor {
+export interface Redactor extends SecretSearch {
+  /**
+   * For what is shown to whoever chose part of it: an answer that shows whether a text is a secret lets secrets be guessed, without
+   * end and without a trace. So of those it was told of it knows the long ones alone, which nobody finds by guessing.
+   */
+  readonly towardsCallers: SecretSearch;
+  /** From now on these are secrets, too. */
+  learn(secrets: Iterable<string>): void;
+}
+
+export interface SecretSearch {
   /** A JSON document, with or without a line's end; anything else is taken as text. What comes out is JSON if what came in was. */
   json(document: string): string;
   text(text: string): string;
   /** Whether there is a secret in the text, so that it may not be kept or repeated at all. */
   finds(text: string): boolean;
-  /** From now on these are secrets, too. */
-  learn(secrets: Iterable<string>): void;
 }
 
 const REDACTED = "[redacted]";
 
 /** A shorter one would also be found where it only happens to stand, in words and numbers. */
 const LEAST_KNOWN_LENGTH = 8;
+/** As long as an admin token is at least; database passwords may be shorter. */
+const LEAST_UNGUESSABLE_LENGTH = 16;
 
 const FORMS: readonly { readonly pattern: RegExp; readonly replacement: string }[] = [
   // Of a caller's secret, ours to show are the first 6 characters (see access/secret.ts).
@@ -73,13 +83,24 @@ const TRACES = [
 ];
 
 export function createRedactor(secrets: Iterable<string> = []): Redactor {
+  const everything = createSearch(LEAST_KNOWN_LENGTH);
+  const towardsCallers = createSearch(LEAST_UNGUESSABLE_LENGTH);
+  const learn = (more: Iterable<string>): void => {
+    const secretsNow = [...more];
+    for (const search of [everything, towardsCallers]) search.learn(secretsNow);
+  };
+  learn(secrets);
+  return { ...everything, towardsCallers, learn };
+}
+
+function createSearch(leastLength: number): SecretSearch & Pick<Redactor, "learn"> {
   const known = new Set<string>();
   let anyTrace: RegExp;
   let exactly: RegExp | undefined;
 
   function learn(more: Iterable<string>): void {
     for (const secret of more) {
-      if (secret.length < LEAST_KNOWN_LENGTH) continue;
+      if (secret.length < leastLength) continue;
       for (const spelling of [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1)])
         known.add(spelling);
     }
@@ -107,7 +128,7 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
     );
   }
 
-  learn(secrets);
+  learn([]);
   return {
     json(document) {
       if (!anyTrace.test(document)) return document;

@@ -3,7 +3,7 @@ import { createKeyRing } from "../../src/access/key-ring.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { createVault, type Vault } from "../../src/access/vault.ts";
 import {
-  IDEMPOTENT_ANSWER_PURPOSE,
+  idempotentAnswerPurpose,
   providerCredentialPurpose,
   signingSecretPurpose,
 } from "../../src/access/vault-purposes.ts";
@@ -53,7 +53,7 @@ const noteAnswer = (database: Database, hash: string, createdAtMs: number) =>
       scope: "admin",
       idempotency_key_hash: hash,
       request_hash: "r",
-      sealed_answer: old.seal(`answer ${hash}`, IDEMPOTENT_ANSWER_PURPOSE),
+      sealed_answer: old.seal(`answer ${hash}`, idempotentAnswerPurpose("admin", hash)),
       created_at_ms: createdAtMs,
     })
     .execute();
@@ -70,7 +70,7 @@ async function read(database: Database, vault: Vault): Promise<Record<string, st
     .execute();
   const answers = await query
     .selectFrom("idempotent_answers")
-    .select("sealed_answer")
+    .select(["sealed_answer", "idempotency_key_hash as hash"])
     .orderBy("idempotency_key_hash")
     .execute();
   return {
@@ -78,7 +78,7 @@ async function read(database: Database, vault: Vault): Promise<Record<string, st
       row.signing_secret === null ? [] : vault.open(row.signing_secret, signingSecretPurpose(row.id)),
     ),
     credentials: credentials.map((row) => vault.open(row.sealed!, providerCredentialPurpose(row.provider))),
-    answers: answers.map((row) => vault.open(row.sealed_answer, IDEMPOTENT_ANSWER_PURPOSE)),
+    answers: answers.map((row) => vault.open(row.sealed_answer, idempotentAnswerPurpose("admin", row.hash))),
   };
 }
 

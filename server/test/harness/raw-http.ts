@@ -18,8 +18,16 @@ export interface RawCaller {
 }
 
 /** `from`: which of this machine's own addresses it calls from. */
-export async function callRaw(url: string, from = "127.0.0.1"): Promise<RawCaller> {
-  const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress: from });
+export const callRaw = (url: string, from = "127.0.0.1"): Promise<RawCaller> =>
+  connectRaw({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress: from });
+
+/** The same, to any of this machine's addresses. */
+export async function connectRaw(to: {
+  readonly host: string;
+  readonly port: number;
+  readonly localAddress?: string;
+}): Promise<RawCaller> {
+  const socket = connect(to);
   let received = "";
   socket.on("data", (bytes: Buffer) => void (received += bytes.toString("latin1")));
   // A connection that is reset is closed as well.

@@ -106,6 +106,41 @@ test("a connection that has shown a valid key or the admin token counts no more;
   assert.equal(good.at(-1)!.socket.destroyed, false);
 });
 
+test("who sends more requests at once than a client does loses the connection, with a key or without one, and they are not begun", async (t) => {
+  const brikk = await start(t, 100);
+  const { secret } = await brikk.createKey();
+  for (const key of ["", `Authorization: Bearer ${secret}\r\n`]) {
+    const request = `GET /keys/me HTTP/1.1\r\nHost: x\r\n${key}\r\n`;
+    const pipelining = await callRaw(brikk.url);
+    pipelining.send(request.repeat(8));
+    await eventually(() => pipelining.answers().length === 8);
+    pipelining.send(request.repeat(8));
+    await eventually(() => pipelining.answers().length === 16);
+    // Node reads them all at once.
+    pipelining.send(request.repeat(1_000));
+    const answers = await pipelining.closed;
+    assert.ok(answers.length < 32, `${answers.length} answers`);
+    assert.ok(answers.every(({ status }) => status === 200));
+  }
+  const { values } = await brikk.gateway.metrics.connectionsRefused.get();
+  assert.deepEqual(
+    values.map(({ value, labels }) => [labels.when, value]),
+    [["pipelining", 2]],
+  );
+});
+
+test("the API's document is written once and sent as it is", async (t) => {
+  const brikk = await start(t, 100);
+  const read = async (path: string): Promise<string> => {
+    const answer = await fetch(`${brikk.url}${path}`);
+    assert.equal(answer.headers.get("content-type"), "application/json; charset=utf-8");
+    return answer.text();
+  };
+  const document = await read("/openapi.json");
+  assert.equal((JSON.parse(document) as { openapi: string }).openapi, "3.0.3");
+  assert.equal(await read("/docs/json"), document);
+});
+
 test("with a request in hand on every connection one more without a key is refused, and one with a key is not", async (t) => {
   const brikk = await start(t, 2, { simulator: { firstTokenMs: 60_000 } });
   const { secret } = await brikk.createKey();
@@ -146,7 +181,8 @@ test("who reads no answers may hold ten times its number of connections, and oth
   for (let n = 0; n < 10; n += 1) {
     const caller = await callRaw(brikk.url, "127.0.0.2");
     greedy.push(caller);
-    caller.send(page.repeat(20));
+    // More than the two sockets hold.
+    caller.send(page.repeat(8));
     await once(caller.socket, "data");
     caller.socket.pause();
   }

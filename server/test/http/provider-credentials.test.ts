@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { after, test, type TestContext } from "node:test";
 import { loadConfig } from "../../src/config.ts";
-import { startVendor, type VendorServer } from "../credentials/vendor-server.ts";
 import { newFernetKey } from "../../src/lib/fernet.ts";
+import { startVendor, type VendorServer } from "../credentials/vendor-server.ts";
 import { type GatewayUnderTest, type HarnessOptions, startGateway } from "../harness/gateway-under-test.ts";
 
 const TOKEN = "the-admin-token-of-this-test";

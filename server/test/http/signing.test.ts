@@ -5,6 +5,7 @@ import { json } from "node:stream/consumers";
 import { after, test } from "node:test";
 import OpenAI from "openai";
 import { signedFetch } from "../../../sdks/typescript/brikk-signing.ts";
+import { newFernetKey } from "../../src/lib/fernet.ts";
 import { type GatewayUnderTest, startGateway } from "../harness/gateway-under-test.ts";
 import { skipWithoutRedis, startRedis } from "../harness/redis-server.ts";
 import { digestOf, sign, type TestRequest, type TestSignature } from "../access/signed-request.ts";
@@ -291,13 +292,13 @@ test("a renewed signing secret is the only one that counts, at once", async () =
 test("a signing secret under another encryption key means 503 and a line for the operator", async (t) => {
   const lines: string[] = [];
   const folder = scratchFolder(t);
-  const environment = { DATABASE_URL: `sqlite:${folder}/brikk.db`, BRIKK_ENCRYPTION_KEY: `${"A".repeat(43)}=` };
+  const environment = { DATABASE_URL: `sqlite:${folder}/brikk.db`, BRIKK_ENCRYPTION_KEY: newFernetKey() };
   const one = await startGateway({ clock, environment });
   const key = await signedKey(one);
   await one.close();
   const other = await startGateway({
     clock,
-    environment: { ...environment, BRIKK_ENCRYPTION_KEY: `${"B".repeat(42)}A=` },
+    environment: { ...environment, BRIKK_ENCRYPTION_KEY: newFernetKey() },
     log: { write: (line) => void lines.push(line) },
   });
   try {
@@ -348,7 +349,7 @@ onPostgres("two instances with one Redis take a request once between them, and n
   t.after(() => redis.stop());
   const environment = {
     DATABASE_URL: await scratchPostgresUrl(t, "migrated"),
-    BRIKK_ENCRYPTION_KEY: `${"A".repeat(43)}=`,
+    BRIKK_ENCRYPTION_KEY: newFernetKey(),
     REDIS_URL: redis.url,
     REDIS_TIMEOUT_MS: "2000",
   };

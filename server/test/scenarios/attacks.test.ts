@@ -19,7 +19,8 @@ const ENVIRONMENT = {
   BRIKK_REQUIRE_AUTH: "true",
   BRIKK_ADMIN_TOKEN: ADMIN_TOKEN,
   PROVIDER_MAX_RETRIES: "0",
-  BRIKK_MAX_CONNECTIONS_PER_ADDRESS: "10000",
+  // So that one attack can come from many addresses.
+  TRUST_PROXY: "1",
 };
 const log: string[] = [];
 const routes = (await listApiRoutes(ENVIRONMENT)).filter(({ method }) => method !== "HEAD" && method !== "OPTIONS");

@@ -11,7 +11,7 @@ import { startGatewayProcess } from "../harness/gateway-process.ts";
 import { startPostgres } from "../harness/postgres-server.ts";
 import { eventually } from "../ledger/ledger-fixture.ts";
 import { onEachDatabase, onPostgres, scratchDatabase } from "../storage/scratch.ts";
-import { brikkOnScratch, printed } from "./brikk-command.ts";
+import { brikkInProcess, printed } from "./brikk-command.ts";
 
 const KEY = newFernetKey();
 const seals = createHeadSeals(() => parseFernetKeys(KEY)!);
@@ -108,7 +108,7 @@ onPostgres("two instances write one chain, and one whose database is away ends a
 });
 
 test("audit verify and audit list say what is there, in words and in JSON, and verify names what was changed", async (t) => {
-  const { brikkWith, url } = brikkOnScratch(t);
+  const { brikkWith, url } = brikkInProcess(t);
   const brikk = (...args: string[]) => brikkWith({ BRIKK_ENCRYPTION_KEY: KEY }, ...args);
   const simulator = await startSimulator({ firstTokenMs: 0, tokensPerSecond: 0 });
   t.after(() => simulator.close());
@@ -163,6 +163,20 @@ test("audit verify and audit list say what is there, in words and in JSON, and v
       ["expected-head", head.sequence],
     ],
   );
+  // Nothing that somebody wrote there keeps the verification from telling, or reaches the terminal as a command.
+  await database.transact([
+    { sql: "drop trigger audit_marks_move_on", params: [] },
+    { sql: "drop trigger audit_entries_leave_in_order", params: [] },
+    { sql: "update audit_entries set occurred_at_ms = 9000000000000000 where sequence = 1", params: [] },
+    { sql: "delete from audit_entries where sequence = 8", params: [] },
+    { sql: "update audit_marks set hash = char(27) || '[31m' where name = 'head'", params: [] },
+  ]);
+  const odd = await brikk("audit", "verify");
+  assert.deepEqual([odd.code, odd.stderr], [1, ""]);
+  assert.match(odd.stdout, /changed: entry 1 .*\n.*changed: entry 3 .*\n.*missing: entry 8/);
+  assert.match(odd.stdout, /Entry 1: instance \S+ started at \+275760-/);
+  assert.ok(!odd.stdout.includes("\u001b"));
+  assert.equal((await brikk("audit", "verify", "--json")).code, 1);
   const keyless = await brikkWith({}, "audit", "verify");
   assert.equal(keyless.code, 1);
   assert.match(keyless.stdout, /there is no encryption key here to check the head's seal with/);

@@ -1,17 +1,15 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { PassThrough } from "node:stream";
 import { test } from "node:test";
 import { createAuthenticator } from "../../src/access/authenticate.ts";
 import { createKeyRing } from "../../src/access/key-ring.ts";
 import { createKeyStore } from "../../src/access/key-store.ts";
-import { runCli } from "../../src/cli.ts";
 import { BrikkError } from "../../src/errors.ts";
 import { systemClock } from "../../src/lib/clock.ts";
 import { lockInstance } from "../../src/storage/instance-lock.ts";
 import { openDatabase } from "../../src/storage/open-database.ts";
 import { eventRow, insertEvents, rollUpEvents } from "../ledger/ledger-rows.ts";
-import { brikkOnScratch, printed, type Ran } from "./brikk-command.ts";
+import { brikkInProcess, brikkOnScratch, printed, type Ran, runHere } from "./brikk-command.ts";
 
 interface PrintedKey {
   readonly id: string;
@@ -117,7 +115,7 @@ test("what people read says that the secret is shown once and gives a curl line 
 });
 
 test("a key's caps and limits are changed one by one, and taken back to the default or to none", async (t) => {
-  const { brikk } = brikkOnScratch(t);
+  const { brikk } = brikkInProcess(t);
   const made = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
   const update = (...options: string[]): Promise<Record<string, unknown>> =>
     printed(brikk("keys", "update", made.id, ...options, "--json"));
@@ -157,7 +155,7 @@ test("a key's caps and limits are changed one by one, and taken back to the defa
 });
 
 test("a change that contradicts what the key has is refused in a sentence and changes nothing", async (t) => {
-  const { brikk } = brikkOnScratch(t);
+  const { brikk } = brikkInProcess(t);
   const { id } = await printed<PrintedKey>(
     brikk("keys", "create", "--name", "demo", "--soft-cap-usd", "2", "--hard-cap-usd", "4", "--json"),
   );
@@ -189,7 +187,7 @@ const RULES = [
 ].flat();
 
 test("a key's rules are given, shown, kept by a change of something else, and taken away", async (t) => {
-  const { brikk } = brikkOnScratch(t);
+  const { brikk } = brikkInProcess(t);
   const rules = {
     models: ["gpt-4o-mini", "brikk/auto"],
     providers: ["openai"],
@@ -222,7 +220,7 @@ test("a key's rules are given, shown, kept by a change of something else, and ta
 });
 
 test("secrets are renewed with the old one in its grace, and signing is asked for once there is a secret to sign with", async (t) => {
-  const { brikk } = brikkOnScratch(t);
+  const { brikk } = brikkInProcess(t);
   const { id, key } = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
   const rotated = await printed<Record<string, string>>(brikk("keys", "rotate", id, "--grace-hours", "2", "--json"));
   assert.match(rotated["new_key"] ?? "", /^brikk_[0-9A-Za-z]{46}$/);
@@ -265,7 +263,7 @@ test("secrets are renewed with the old one in its grace, and signing is asked fo
 });
 
 test("the usage of all keys is summed up by whatever is asked for", async (t) => {
-  const { brikk, url } = brikkOnScratch(t);
+  const { brikk, url } = brikkInProcess(t);
   const { id } = await printed<PrintedKey>(brikk("keys", "create", "--name", "demo", "--json"));
   const database = await openDatabase({ url });
   t.after(() => database.close());
@@ -338,14 +336,7 @@ test("while a server runs, a key made by the command line works at once and a re
   );
 });
 
-/** The command line inside this process, for what it answers before it opens anything. */
-async function answered(...args: string[]): Promise<Ran> {
-  const stdout = new PassThrough({ encoding: "utf8" });
-  const stderr = new PassThrough({ encoding: "utf8" });
-  const code = await runCli(args, { stdin: new PassThrough(), stdout, stderr });
-  const read = (stream: PassThrough): string => (stream.read() as string | null) ?? "";
-  return { code, stdout: read(stdout), stderr: read(stderr) };
-}
+const answered = (...args: string[]): Promise<Ran> => runHere("", {}, args);
 
 test("help is there for every command and goes to standard output", async () => {
   const cases: readonly [string[], RegExp][] = [
@@ -485,7 +476,7 @@ test("no command at all shows what there is, as misuse", async () => {
 });
 
 test("a soft cap above the hard cap, given or default, is refused and makes no key", async (t) => {
-  const { brikk } = brikkOnScratch(t);
+  const { brikk } = brikkInProcess(t);
   const cases: readonly [string[], RegExp][] = [
     [["--soft-cap-usd", "3", "--hard-cap-usd", "2"], /soft cap of 3 USD is above the hard cap of 2 USD/],
     [["--soft-cap-usd", "30"], /above the default hard cap of 10 USD/],
@@ -505,7 +496,7 @@ test("a soft cap above the hard cap, given or default, is refused and makes no k
 });
 
 test("what cannot be done is one sentence and exit code 1", async (t) => {
-  const { brikk, brikkWith, path } = brikkOnScratch(t);
+  const { brikk, brikkWith, path } = brikkInProcess(t);
   const cases: readonly [Promise<Ran>, RegExp][] = [
     [brikk("keys", "revoke", "bk_000000000000"), /There is no key bk_000000000000/],
     [brikk("keys", "update", "bk_000000000000", "--name", "b"), /There is no key bk_000000000000/],

@@ -4,6 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { startSimulator } from "@brikk/simulator";
 import { createKeyStore } from "../../src/access/key-store.ts";
 import { systemClock } from "../../src/lib/clock.ts";
+import { newFernetKey } from "../../src/lib/fernet.ts";
 import { startGatewayProcess } from "../harness/gateway-process.ts";
 import { onEachDatabase, onPostgres, scratchDatabase } from "../storage/scratch.ts";
 
@@ -11,7 +12,7 @@ const PRELOAD = new URL("../harness/kill-at-fault-point.ts", import.meta.url);
 const WITHIN_MS = 2_000;
 /** One for all instances, as production asks for. */
 const ENVIRONMENT = {
-  BRIKK_ENCRYPTION_KEY: `${Buffer.alloc(32, 5).toString("base64url")}=`,
+  BRIKK_ENCRYPTION_KEY: newFernetKey(),
   BRIKK_REQUIRE_AUTH: "true",
 };
 

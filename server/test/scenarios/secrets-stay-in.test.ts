@@ -46,6 +46,10 @@ const ENVIRONMENT = {
   BRIKK_BUDGET_WEBHOOK_SECRET: webhookSecret,
   BRIKK_MAX_BODY_BYTES: "20000",
   PROVIDER_MAX_RETRIES: "0",
+  // Each request is from an address of its own: what is refused for being one too many has not been looked at.
+  TRUST_PROXY: "1",
+  BRIKK_SELF_SERVICE_MAX_KEYS: "1000000",
+  BRIKK_SELF_SERVICE_MAX_KEYS_PER_ADDRESS: "1000000",
 };
 
 interface Output {
@@ -58,6 +62,8 @@ class Outputs {
   readonly #found = new Set<string>();
   readonly #needle: RegExp;
   searched = 0;
+  /** Of requests, how many were refused for being too many. */
+  limited = 0;
 
   /** Of each secret a piece from its middle is enough; its beginning may be shown. */
   constructor(secrets: readonly string[]) {
@@ -151,16 +157,23 @@ function* placesOf(route: ApiRoute, credentials: Readonly<Record<string, string>
     }
 }
 
+let addresses = 0;
+const addressOfItsOwn = (): string => {
+  addresses += 1;
+  return `10.${addresses >> 16}.${(addresses >> 8) & 255}.${addresses & 255}`;
+};
+
 async function send(outputs: Outputs, agent: Agent, url: string, push: Push): Promise<string> {
   const { name, method, path, headers, body, mayRepeat } = push;
   try {
     const answer = await request(`${url}${path}`, {
       dispatcher: agent,
       method: method as "GET",
-      headers,
+      headers: { "x-forwarded-for": addressOfItsOwn(), ...headers },
       ...(body !== undefined && { body }),
     });
     const text = await answer.body.text();
+    if (answer.statusCode === 429) outputs.limited += 1;
     outputs.search({ name: `${name}: headers of ${answer.statusCode}`, text: json(answer.headers) });
     // What a model answers is between the caller and the model, who may repeat what it was told.
     const isModels = answer.headers["x-brikk-provider"] !== undefined || name.startsWith("POST /agents/bridge");
@@ -250,6 +263,8 @@ onEachDatabase(
       signing: `brikk_sig_${"k7Jx2mQp9RtV4wYz".repeat(3).slice(0, 43)}`,
     };
     const outputs = new Outputs([...Object.values(secrets), PROMPT]);
+    // What reads a request does not know which database there is. On the second, it is the database's own words that are new.
+    const pushed = Object.values(postgres ? { databasePassword, caller: caller!.secret, openai } : secrets);
 
     const gateway: GatewayProcess = await startGatewayProcess(t, {
       databaseUrl: url.href,
@@ -285,8 +300,7 @@ onEachDatabase(
       outputs,
       gateway.url,
       (function* () {
-        for (const secret of Object.values(secrets))
-          for (const route of routes) yield* placesOf(route, credentialsOf(route), secret);
+        for (const secret of pushed) for (const route of routes) yield* placesOf(route, credentialsOf(route), secret);
         for (const route of routes)
           for (const push of placesOf(route, credentialsOf(route), PROMPT))
             if (CONTENT.some((member) => push.name.includes(`as ${member} of`)) || push.name.includes("a body that"))
@@ -296,13 +310,14 @@ onEachDatabase(
     await sendAll(
       outputs,
       gateway.url,
-      Object.values(secrets).flatMap((secret): Push[] => {
+      pushed.flatMap((secret): Push[] => {
         const path = `/${encodeURIComponent(secret)}`;
         const headers = { authorization: `Bearer ${caller!.secret}` };
         return ["GET", "POST", "DELETE"].map((method) => ({ name: "an unknown path", method, path, headers }));
       }),
     );
-    for (const secret of Object.values(secrets)) {
+    assert.equal(outputs.limited, 0);
+    for (const secret of pushed) {
       await sendRaw(outputs, gateway.url, `${secret}\r\n\r\n`);
       await sendRaw(outputs, gateway.url, `GET /${secret} HTTP/9.9\r\nHost: ${secret}\r\n\r\n`);
       await sendRaw(outputs, gateway.url, `GET /%zz${secret} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);

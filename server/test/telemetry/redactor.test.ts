@@ -149,3 +149,15 @@ test("a log line holds no secret, wherever an error or who logs it has put one",
     for (const secret of [own.slice(12), "a-provider-key-1", "hunter2"]) assert.ok(!line.includes(secret), line);
   }
 });
+
+test("a secret that is short enough to be guessed is kept out of the log, and no answer tells who tries it that it is one", () => {
+  const redactor = createRedactor(["hunter2-hunter2", "a-long-admin-token-of-an-operator"]);
+  const line = JSON.stringify({ msg: "hunter2-hunter2 and a-long-admin-token-of-an-operator" });
+  assert.equal(redactor.json(line), JSON.stringify({ msg: "[redacted] and [redacted]" }));
+  const { towardsCallers } = redactor;
+  assert.equal(towardsCallers.finds("hunter2-hunter2"), false);
+  assert.equal(towardsCallers.json(line), JSON.stringify({ msg: "hunter2-hunter2 and [redacted]" }));
+  redactor.learn(new Set(["another-long-secret-of-a-provider"]).values());
+  assert.equal(redactor.finds("another-long-secret-of-a-provider"), true);
+  assert.equal(towardsCallers.finds("another-long-secret-of-a-provider"), true);
+});

@@ -12,6 +12,7 @@ import type { Verified, VerifySignature } from "../../access/verify-signature.ts
 import type { Clock } from "../../lib/clock.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { Connections } from "../connections.ts";
+import type { HostCheck } from "../host-check.ts";
 import type { InFlight } from "../in-flight.ts";
 
 declare module "fastify" {
@@ -36,6 +37,8 @@ export interface AdmissionOptions {
   readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly connections: Connections;
+  /** For callers without a key. */
+  readonly hostRefusal: HostCheck;
   readonly clock: Clock;
   readonly inFlight: InFlight;
   readonly metrics: Metrics;
@@ -94,6 +97,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
 
   function admit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
     request.key = key;
+    const misdirected = key.id === ANONYMOUS_KEY_ID ? options.hostRefusal(request.raw) : undefined;
+    if (misdirected !== undefined) throw misdirected;
     if (!isAddressAllowed(key, request.ip)) throw addressNotAllowed(key.id, request.ip);
     const verified = verifySignature(request.raw, key);
     if (verified instanceof Promise) return verified.then((late) => proceed(request, reply, late));

@@ -28,6 +28,7 @@ const AT_THE_DOOR: ReadonlySet<string> = new Set([
   "key_revoked",
   "signature_invalid",
   "ip_not_allowed",
+  "host_not_allowed",
   "admin_token_invalid",
 ]);
 

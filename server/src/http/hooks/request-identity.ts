@@ -21,7 +21,9 @@ export const createRequestIds =
   (redactor: Redactor) =>
   (raw: { headers: Record<string, string | string[] | undefined> }): string => {
     const given = raw.headers["x-request-id"];
-    return typeof given === "string" && isSaneRequestId(given) && !redactor.finds(given) ? given : newRequestId();
+    return typeof given === "string" && isSaneRequestId(given) && !redactor.towardsCallers.finds(given)
+      ? given
+      : newRequestId();
   };
 
 /** Every answer names its request and its trace. */

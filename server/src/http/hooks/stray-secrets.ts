@@ -16,11 +16,11 @@ declare module "fastify" {
  */
 export function registerStraySecrets(app: FastifyInstance, redactor: Redactor): void {
   const strayIn = (value: unknown, place: string): string | undefined => {
-    if (typeof value === "string") return redactor.finds(value) ? place : undefined;
+    if (typeof value === "string") return redactor.towardsCallers.finds(value) ? place : undefined;
     if (value === null || typeof value !== "object") return undefined;
     for (const [name, member] of Object.entries(value)) {
       const inner = Array.isArray(value) ? `${place}[${name}]` : place === "" ? name : `${place}.${name}`;
-      if (redactor.finds(name)) return place === "" ? "body" : place;
+      if (redactor.towardsCallers.finds(name)) return place === "" ? "body" : place;
       const stray = typeof member === "string" && isSecretMember(name) ? undefined : strayIn(member, inner);
       if (stray !== undefined) return stray;
     }
@@ -29,8 +29,10 @@ export function registerStraySecrets(app: FastifyInstance, redactor: Redactor): 
 
   app.addHook("preHandler", (request, _reply, done) => {
     const { content, open } = request.routeOptions.config;
-    if (content === true || open === true) return done();
-    const param = strayIn(request.params, "") ?? strayIn(request.query, "") ?? strayIn(request.body, "");
+    if (content === true) return done();
+    // Of what anybody may ask only a body is kept, as that of a key that a caller makes.
+    const asked = open === true ? undefined : (strayIn(request.params, "") ?? strayIn(request.query, ""));
+    const param = asked ?? strayIn(request.body, "");
     if (param === undefined) return done();
     done(
       new BrikkError(

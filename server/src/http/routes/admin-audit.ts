@@ -4,17 +4,11 @@ import { ENTRY_KINDS } from "../../audit/audit-entry.ts";
 import { type EntryPosition, readEntries } from "../../audit/read-entries.ts";
 import { readTrailEnds } from "../../audit/trail-ends.ts";
 import { BrikkError } from "../../errors.ts";
-import { parseUtcTime } from "../../lib/utc-time.ts";
 import type { Database } from "../../storage/database.ts";
 import type { App } from "../app-type.ts";
+import { cursorOver } from "../cursor.ts";
 import { adminRefusals, refusals } from "../schemas/error.ts";
-
-const moment = z
-  .string()
-  .max(40)
-  .refine((text) => parseUtcTime(text) !== undefined, {
-    message: "must be a date such as 2026-11-23 or a timestamp such as 2026-11-23T09:00:00Z (a + is sent as %2B)",
-  });
+import { moment, momentOf } from "../schemas/usage.ts";
 
 const text = (most: number) => z.string().min(1).max(most).optional();
 
@@ -126,18 +120,13 @@ export function registerAdminAuditRoutes(app: App, options: { database: Database
     },
     async ({ query }): Promise<z.infer<typeof auditPage>> => {
       const { limit, cursor, from, to, key_id: keyId, request_id: requestId, ...others } = query;
-      const before = cursor === undefined ? undefined : parseCursor(cursor);
-      if (cursor !== undefined && before === undefined)
-        throw refused("cursor", "cursor is none of ours; send the next_cursor of the page before as it is.");
-      const fromMs = from === undefined ? 0 : parseUtcTime(from)!;
-      const toMs = to === undefined ? Number.MAX_SAFE_INTEGER : parseUtcTime(to)!;
+      const before = entryCursor.read(cursor);
+      const fromMs = momentOf(from) ?? 0;
+      const toMs = momentOf(to) ?? Number.MAX_SAFE_INTEGER;
       if (fromMs >= toMs) throw refused("from", "from must be before to, which is itself not shown.");
       const filter = { ...others, keyId, requestId };
       const page = await readEntries(database, { filter, fromMs, toMs, before, limit });
-      return {
-        entries: [...page.entries],
-        next_cursor: page.next === undefined ? null : formatCursor(page.next),
-      };
+      return { entries: [...page.entries], next_cursor: entryCursor.write(page.next) };
     },
   );
 
@@ -163,16 +152,8 @@ export function registerAdminAuditRoutes(app: App, options: { database: Database
 
 const refused = (param: string, message: string): BrikkError => new BrikkError("invalid_request", message, { param });
 
-const CURSOR = /^(\d{1,15})\.(\d{1,15})$/;
-
-/** It says where to go on and grants nothing. */
-const formatCursor = ({ occurredAtMs, sequence }: EntryPosition): string =>
-  Buffer.from(`${occurredAtMs}.${sequence}`).toString("base64url");
-
-function parseCursor(cursor: string): EntryPosition | undefined {
-  const match = CURSOR.exec(Buffer.from(cursor, "base64url").toString("latin1"));
-  if (match === null) return undefined;
-  const position = { occurredAtMs: Number(match[1]), sequence: Number(match[2]) };
-  // Decoding is forgiving, and every place has one spelling.
-  return formatCursor(position) === cursor ? position : undefined;
-}
+const entryCursor = cursorOver<EntryPosition>(
+  /^(\d{1,15})\.(\d{1,15})$/,
+  ({ occurredAtMs, sequence }) => [occurredAtMs, sequence],
+  (occurredAtMs, sequence) => ({ occurredAtMs: Number(occurredAtMs), sequence: Number(sequence) }),
+);

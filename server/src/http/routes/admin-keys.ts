@@ -1,9 +1,9 @@
-import type { FastifyReply } from "fastify";
 import { z } from "zod";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import { changedKey, faultIn, type KeyChanges, type KeyFault, unchangeable } from "../../access/key-changes.ts";
-import { type KeyDefaults, keyFields, listedKeyFields, versionOf } from "../../access/key-fields.ts";
-import type { KeyStore, ListedKey, NewKey } from "../../access/key-store.ts";
+import { type KeyDefaults, keyFields, listedKeyFields, rotationFields, versionOf } from "../../access/key-fields.ts";
+import type { KeyPosition, ListedKey } from "../../access/key-list.ts";
+import type { KeyStore, NewKey } from "../../access/key-store.ts";
 import { looksLikeSecret } from "../../access/secret.ts";
 import { BrikkError } from "../../errors.ts";
 import type { Ledger } from "../../ledger/ledger.ts";
@@ -11,7 +11,8 @@ import type { Clock } from "../../lib/clock.ts";
 import type { Database } from "../../storage/database.ts";
 import { adminActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
-import { idempotencyOf } from "../idempotency-key.ts";
+import { cursorOver } from "../cursor.ts";
+import { idempotencyHeader, idempotencyOf, markReplay } from "../idempotency-key.ts";
 import { etagOf, expectedRevision, readIfMatch } from "../if-match.ts";
 import {
   administeredKey,
@@ -25,10 +26,8 @@ import {
 } from "../schemas/admin-key.ts";
 import { adminRefusals, bodyRefusals, refusal, refusals } from "../schemas/error.ts";
 import { usageAnswer } from "../schemas/key-usage.ts";
-import { rotationAnswer, shownRotation } from "../schemas/rotation.ts";
+import { rotationAnswer, rotationRequest } from "../schemas/rotation.ts";
 import { answerKeyUsage } from "../usage-answers.ts";
-
-const MOST_GRACE_SECONDS = 7 * 86_400;
 
 /** All keys, for who administers them. */
 export function registerAdminKeyRoutes(
@@ -43,14 +42,6 @@ export function registerAdminKeyRoutes(
   const once = {
     422: refusal("The Idempotency-Key was sent before, with another request."),
   };
-  const idempotencyHeader = z.looseObject({
-    "idempotency-key": z
-      .string()
-      .optional()
-      .describe(
-        "1 to 255 visible ASCII characters, such as a UUID. The same request with it again, within 24 hours, gets the same answer, with Idempotent-Replayed: true.",
-      ),
-  });
 
   const shown = (listed: ListedKey) => listedKeyFields(listed, defaults, clock.now());
 
@@ -91,7 +82,8 @@ export function registerAdminKeyRoutes(
         adminActor(request),
         idempotencyOf(request, "admin", request.body),
       );
-      return secretAnswer(reply, replayed)
+      markReplay(reply, replayed);
+      return reply
         .code(201)
         .header("etag", etagOf(key))
         .header("location", `/admin/keys/${key.id}`)
@@ -139,8 +131,8 @@ export function registerAdminKeyRoutes(
           "q holds more of a secret than belongs in an address, where many will see it; its first 12 characters find the key.",
           { param: "q" },
         );
-      const page = await keyStore.list({ after: cursor, limit, status, q });
-      return { data: page.keys.map(shown), next_cursor: page.next ?? null };
+      const page = await keyStore.list({ after: keyCursor.read(cursor), limit, status, q });
+      return { data: page.keys.map(shown), next_cursor: keyCursor.write(page.next) };
     },
   );
 
@@ -267,10 +259,7 @@ export function registerAdminKeyRoutes(
         ...common,
         params,
         headers: idempotencyHeader,
-        body: z
-          .strictObject({ grace_period_seconds: z.int().min(0).max(MOST_GRACE_SECONDS).optional() })
-          .nullable()
-          .describe("Nothing, or `{}`: no grace period."),
+        body: rotationRequest.nullable().describe("Nothing, or `{}`: no grace period."),
         response: { 200: rotationAnswer.describe("The new secret."), ...ofOne, ...bodyRefusals, ...once },
       },
     },
@@ -286,7 +275,8 @@ export function registerAdminKeyRoutes(
         idempotencyOf(request, "admin", { id, graceMs }),
       );
       if (rotation === undefined) throw noSuchKey(id);
-      return secretAnswer(reply, rotation.replayed).header("etag", etagOf(rotation.key)).send(shownRotation(rotation));
+      markReplay(reply, rotation.replayed);
+      return reply.header("etag", etagOf(rotation.key)).send(rotationFields(rotation));
     },
   );
 
@@ -311,7 +301,7 @@ export function registerAdminKeyRoutes(
       refuseRevoked((await found(id)).key);
       const signingSecret = await keyStore.renewSigningSecret(id, adminActor(request));
       if (signingSecret === undefined) throw noSuchKey(id);
-      return secretAnswer(reply, false).send({ key_id: id, signing_secret: signingSecret });
+      return reply.send({ key_id: id, signing_secret: signingSecret });
     },
   );
 
@@ -336,6 +326,12 @@ export function registerAdminKeyRoutes(
   );
 }
 
+const keyCursor = cursorOver<KeyPosition>(
+  /^(\d{1,15})\.(bk_[0-9A-Za-z]{12})$/,
+  ({ createdAtMs, id }) => [createdAtMs, id],
+  (createdAtMs, id) => ({ createdAtMs: Number(createdAtMs), id }),
+);
+
 const noSuchKey = (id: string): BrikkError =>
   new BrikkError("not_found", `There is no key ${id} here. GET /admin/keys lists those that there are.`, {
     param: "id",
@@ -357,10 +353,4 @@ function refuseRevoked(key: ApiKey): void {
 
 function refuseAnonymous(id: string, why: string): void {
   if (id === ANONYMOUS_KEY_ID) throw new BrikkError("invalid_request", `The anonymous key ${why}.`, { param: "id" });
-}
-
-/** Kept by nobody on the way. */
-function secretAnswer(reply: FastifyReply, replayed: boolean): FastifyReply {
-  reply.header("cache-control", "no-store");
-  return replayed ? reply.header("idempotent-replayed", "true") : reply;
 }

@@ -7,13 +7,15 @@ import {
   readUsageTotals,
   TOTAL_GROUPINGS,
   type TotalGrouping,
+  type TotalPosition,
   type UsageTotal,
 } from "../../ledger/usage-totals.ts";
 import type { UsageScope } from "../../ledger/usage-scope.ts";
 import type { Clock } from "../../lib/clock.ts";
-import { usdNumber } from "../../lib/money.ts";
+import { nanoUsd, usdNumber } from "../../lib/money.ts";
 import type { Database } from "../../storage/database.ts";
 import type { App } from "../app-type.ts";
+import { cursorOver } from "../cursor.ts";
 import { keyId } from "../schemas/admin-key.ts";
 import { adminRefusals, refusals } from "../schemas/error.ts";
 import {
@@ -27,8 +29,7 @@ import {
   timeseriesPoint,
   timeseriesQuery,
 } from "../schemas/usage.ts";
-import { formatTotalCursor, parseTotalCursor } from "../total-cursor.ts";
-import { answerTimeseries, foreignCursor, readRequestsPage } from "../usage-answers.ts";
+import { answerTimeseries, readRequestsPage } from "../usage-answers.ts";
 
 const ofKey = { key_id: keyId.optional().describe("Only what this key used.") };
 
@@ -156,15 +157,13 @@ export function registerAdminUsageRoutes(app: App, options: { database: Database
       const { from, to, group_by: groupBy, limit, cursor } = query;
       const choice = chooseTotalBounds({ fromMs: momentOf(from), toMs: momentOf(to) }, clock.now());
       if (choice.kind === "refused") throw new BrikkError("invalid_request", `${choice.reason}.`, { param: "from" });
-      const after = cursor === undefined ? undefined : parseTotalCursor(cursor);
-      if (cursor !== undefined && after === undefined) throw foreignCursor();
       const scope = scopeOf(query.key_id);
       const { total, groups, next } = await readUsageTotals(database, {
         ...choice.bounds,
         scope,
         groupBy,
         limit,
-        after,
+        after: totalCursor.read(cursor),
       });
       return {
         from: isoTime(choice.bounds.fromMs),
@@ -172,7 +171,7 @@ export function registerAdminUsageRoutes(app: App, options: { database: Database
         group_by: groupBy,
         total: shownTotal(total),
         data: groups.map((one) => shownGroup(one, groupBy)),
-        next_cursor: next === undefined ? null : formatTotalCursor(next),
+        next_cursor: totalCursor.write(next),
       };
     },
   );
@@ -217,6 +216,12 @@ export function registerAdminUsageRoutes(app: App, options: { database: Database
     },
   );
 }
+
+const totalCursor = cursorOver<TotalPosition>(
+  /^(\d{1,18})\.(.*)$/s,
+  ({ cost, group: text }) => [cost, text],
+  (cost, text) => ({ cost: nanoUsd(BigInt(cost)), group: text }),
+);
 
 const scopeOf = (id: string | undefined): UsageScope => (id === undefined ? "all-keys" : { keyId: id });
 

@@ -1,6 +1,6 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
-import type { FastifyError, FastifyRequest } from "fastify";
+import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
 import { jsonSchemaTransform, jsonSchemaTransformObject } from "fastify-type-provider-zod";
 import { BrikkError } from "../../errors.ts";
 import type { App } from "../app-type.ts";
@@ -51,7 +51,15 @@ const shownPath = ({ url }: FastifyRequest): string => url.split("?", 1)[0]!.sli
 
 /** Swagger UI at /docs, with everything it needs served from here, and the document itself. */
 export async function registerDocs(app: App): Promise<void> {
-  app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async () => app.swagger());
+  let written: Buffer | undefined;
+  /** Once for all: to write it takes milliseconds, and nobody is asked for a key here. */
+  const document = (reply: FastifyReply): FastifyReply =>
+    reply
+      .header("content-type", "application/json; charset=utf-8")
+      .send((written ??= Buffer.from(JSON.stringify(app.swagger()))));
+  app.get("/openapi.json", { config: { open: true }, schema: { hide: true } }, async (_request, reply) =>
+    document(reply),
+  );
   app.get("/", { config: { open: true }, schema: { hide: true } }, async (_request, reply) => reply.redirect("/docs"));
   await app.register(async (docs) => {
     // Its redirects carry the query along, and a query may be anything.
@@ -70,6 +78,10 @@ export async function registerDocs(app: App): Promise<void> {
     });
     docs.addHook("onRequest", (_request, reply, done) => {
       reply.headers(PAGE_HEADERS);
+      done();
+    });
+    docs.addHook("preHandler", (request, reply, done) => {
+      if (request.routeOptions.url === "/docs/json") return void document(reply);
       done();
     });
     await docs.register(swaggerUi, {

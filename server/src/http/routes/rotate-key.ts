@@ -1,26 +1,14 @@
-import { z } from "zod";
+import type { z } from "zod";
 import { ANONYMOUS_KEY_ID } from "../../access/api-key.ts";
 import { presentedSecret } from "../../access/authenticate.ts";
+import { rotationFields } from "../../access/key-fields.ts";
 import type { KeyStore } from "../../access/key-store.ts";
 import { BrikkError } from "../../errors.ts";
 import { keyActor } from "../actor-of.ts";
 import type { App } from "../app-type.ts";
-import { idempotencyOf } from "../idempotency-key.ts";
+import { idempotencyHeader, idempotencyOf, markReplay } from "../idempotency-key.ts";
 import { bodyRefusals, refusal, refusals } from "../schemas/error.ts";
-import { rotationAnswer, shownRotation } from "../schemas/rotation.ts";
-
-const LONGEST_GRACE_SECONDS = 604_800;
-
-const rotationRequest = z
-  .strictObject({
-    grace_period_seconds: z
-      .int()
-      .min(0)
-      .max(LONGEST_GRACE_SECONDS)
-      .default(0)
-      .describe("How long the old secret is still accepted; 7 days at most. With 0 it ends at once."),
-  })
-  .meta({ id: "RotationRequest", example: { grace_period_seconds: 3_600 } });
+import { rotationAnswer, rotationRequest } from "../schemas/rotation.ts";
 
 /** A caller gives its own key a new secret. */
 export function registerRotateKeyRoute(app: App, { keyStore }: { readonly keyStore: KeyStore }): void {
@@ -34,14 +22,7 @@ export function registerRotateKeyRoute(app: App, { keyStore }: { readonly keySto
         description:
           "Replaces the secret that the request comes with, which must be the key's newest; caps, limits and usage are the key's and go on. In the grace period both secrets are accepted. An older secret that is still in its grace ends at once. Send an Idempotency-Key (a new UUID for each rotation): an answer that was lost comes again when the request is repeated with it, within 24 hours with a secret that is accepted and within 10 minutes with the replaced one that has ended.",
         tags: ["Account"],
-        headers: z.looseObject({
-          "idempotency-key": z
-            .string()
-            .optional()
-            .describe(
-              "1 to 255 visible ASCII characters. A repeat gets the same answer, with Idempotent-Replayed: true.",
-            ),
-        }),
+        headers: idempotencyHeader,
         body: rotationRequest.nullish(),
         response: {
           200: rotationAnswer.describe("The new secret."),
@@ -68,9 +49,8 @@ export function registerRotateKeyRoute(app: App, { keyStore }: { readonly keySto
         idempotencyOf(request, key.id, { graceSeconds }),
       );
       if (rotation === undefined) throw new BrikkError("invalid_api_key", `The key ${key.id} is not there any more.`);
-      reply.header("cache-control", "no-store");
-      if (rotation.replayed) reply.header("idempotent-replayed", "true");
-      return shownRotation(rotation);
+      markReplay(reply, rotation.replayed);
+      return rotationFields(rotation);
     },
   );
 }

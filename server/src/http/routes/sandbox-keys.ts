@@ -118,7 +118,7 @@ export function registerSandboxKeyRoutes(
         { kind: "self_service", ip: request.ip, requestId: request.id },
       );
       const { key, secret } = createdOrRefused(made, selfService, clock.now());
-      reply.code(201).header("cache-control", "no-store");
+      reply.code(201);
       return {
         id: key.id,
         key_id: key.id,

@@ -1,5 +1,16 @@
 import { z } from "zod";
-import type { Rotation } from "../../access/key-store.ts";
+import { LONGEST_GRACE_MS } from "../../access/rotate-key.ts";
+
+export const rotationRequest = z
+  .strictObject({
+    grace_period_seconds: z
+      .int()
+      .min(0)
+      .max(LONGEST_GRACE_MS / 1_000)
+      .default(0)
+      .describe("How long the old secret is still accepted; 7 days at most. With 0 it ends at once."),
+  })
+  .meta({ id: "RotationRequest", example: { grace_period_seconds: 3_600 } });
 
 export const rotationAnswer = z
   .object({
@@ -19,12 +30,3 @@ export const rotationAnswer = z
       old_key_valid_until: "2026-11-23T10:00:00.000Z",
     },
   });
-
-/** A rotation as JSON shows it. */
-export const shownRotation = (rotation: Rotation): z.infer<typeof rotationAnswer> => ({
-  key_id: rotation.key.id,
-  old_key_prefix: rotation.oldKeyPrefix,
-  new_key: rotation.secret,
-  rotated_at: new Date(rotation.rotatedAtMs).toISOString(),
-  old_key_valid_until: new Date(rotation.oldValidUntilMs).toISOString(),
-});
