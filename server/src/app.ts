@@ -1,5 +1,8 @@
 import fastify, { type FastifyHttpOptions, type RawServerDefault } from "fastify";
 import { validatorCompiler } from "fastify-type-provider-zod";
+import type { CompletionServices } from "./completion/run-completion.ts";
+import type { ConversationServices } from "./conversations/hold-conversation.ts";
+import { createPanelRuns } from "./conversations/panel-runs.ts";
 import type { Gateway } from "./gateway.ts";
 import { createAnswerCompletion } from "./http/answer-completion.ts";
 import type { App } from "./http/app-type.ts";
@@ -33,11 +36,13 @@ import { registerAdminKeyRoutes } from "./http/routes/admin-keys.ts";
 import { registerAdminProviderCredentialRoutes } from "./http/routes/admin-provider-credentials.ts";
 import { registerAdminUsageRoutes } from "./http/routes/admin-usage.ts";
 import { registerAgentRoutes } from "./http/routes/agents.ts";
+import { registerBridgeRoute } from "./http/routes/bridge.ts";
 import { registerCompletionRoutes } from "./http/routes/completions.ts";
 import { registerApiDocument, registerDocs } from "./http/routes/docs.ts";
 import { registerExplainRoute } from "./http/routes/explain.ts";
 import { registerHealthRoutes } from "./http/routes/health.ts";
 import { registerMetricsRoute } from "./http/routes/metrics.ts";
+import { registerPanelRoutes } from "./http/routes/panel.ts";
 import { registerProviderHealthRoutes } from "./http/routes/provider-health.ts";
 import { registerRotateKeyRoute } from "./http/routes/rotate-key.ts";
 import { registerSandboxKeyRoutes } from "./http/routes/sandbox-keys.ts";
@@ -90,30 +95,57 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
   registerStraySecrets(app, redactor);
   await registerApiDocument(app, version);
 
-  const answerCompletion = createAnswerCompletion(
-    {
-      ledger,
-      tokenCounter: gateway.tokenCounter,
-      health: gateway.health,
-      hedgeOf: gateway.hedgeOf,
-      maxRetries: config.maxRetries,
-      random: Math.random,
-      events: gateway.completionEvents,
+  const completion: CompletionServices = {
+    ledger,
+    tokenCounter: gateway.tokenCounter,
+    health: gateway.health,
+    hedgeOf: gateway.hedgeOf,
+    maxRetries: config.maxRetries,
+    random: Math.random,
+    events: gateway.completionEvents,
+    clock,
+    record: createRecorder(logger, metrics),
+    redactor,
+  };
+  const onBroken = (requestId: string, error: unknown): void =>
+    logger.error({ request_id: requestId, error }, "a fault of the gateway ended a stream");
+  const answerCompletion = createAnswerCompletion(completion, inFlight, config, onBroken);
+  const conversations: ConversationServices = {
+    completion,
+    admission: {
+      rateLimiter: gateway.rateLimiter,
       clock,
-      record: createRecorder(logger, metrics),
-      redactor,
+      onRateLimited: (rule) => metrics.rateLimited.inc({ rule }),
     },
-    inFlight,
-    config,
-    (requestId, error) => logger.error({ request_id: requestId, error }, "a fault of the gateway ended a stream"),
-  );
+    keyOf: gateway.keyOf,
+    requestTimeoutMs: config.requestTimeoutMs,
+    begin: () => inFlight.begin(),
+    drainBegins: inFlight.drainBegins,
+    onBroken,
+  };
   registerCompletionRoutes(app, { answerCompletion, router, providers, catalogue: gateway.catalogue });
   registerExplainRoute(app, {
     services: { ledger, tokenCounter: gateway.tokenCounter, health: gateway.health },
     router,
     rateLimiter: gateway.rateLimiter,
   });
-  registerAgentRoutes(app, { answerCompletion, router, providers });
+  registerAgentRoutes(app, { answerCompletion, router, providers, health: gateway.health });
+  const { keepAliveMs } = config;
+  registerBridgeRoute(app, { services: conversations, router, providers, ledger, keepAliveMs });
+  registerPanelRoutes(app, {
+    runs: createPanelRuns({
+      store: gateway.panelRunStore,
+      services: conversations,
+      clock,
+      onStoreFailed: (runId, error) =>
+        logger.error({ run_id: runId, error }, "a run of the panel could not be written down"),
+    }),
+    answerCompletion,
+    router,
+    providers,
+    ledger,
+    keepAliveMs,
+  });
   registerAccountRoutes(app, {
     ledger,
     database,

@@ -2,7 +2,7 @@ import { createVault, type Vault } from "./access/vault.ts";
 import { type AuditTrail, NO_AUDIT_TRAIL } from "./audit/audit-trail.ts";
 import { openAuditTrail } from "./audit/open-audit-trail.ts";
 import { createAuthenticator, type Authenticate } from "./access/authenticate.ts";
-import { ANONYMOUS_KEY_ID } from "./access/api-key.ts";
+import { ANONYMOUS_KEY_ID, type ApiKey } from "./access/api-key.ts";
 import { createKeyRing } from "./access/key-ring.ts";
 import { createKeyStore, type KeyStore } from "./access/key-store.ts";
 import { createMemoryRateLimiter } from "./access/memory-rate-limiter.ts";
@@ -16,6 +16,7 @@ import { createModelRouter, type ModelRouter } from "./completion/model-router.t
 import { startProbing } from "./completion/probe-providers.ts";
 import { createProviderHealth, type ProviderHealth } from "./completion/provider-health.ts";
 import type { CompletionEvents } from "./completion/run-completion.ts";
+import { createPanelRunStore, type PanelRunStore } from "./conversations/panel-run-store.ts";
 import { type Config, ConfigError, isConfigured, type PolicyConfig, type ProviderConfig } from "./config.ts";
 import { type CredentialRing, createCredentialRing } from "./credentials/credential-ring.ts";
 import { type CredentialStore, createCredentialStore } from "./credentials/credential-store.ts";
@@ -61,6 +62,9 @@ export interface Gateway {
   /** Keys whose signing secret, when the server started, none of the encryption keys opened. */
   readonly unreadableSigningSecrets: number;
   readonly authenticate: Authenticate;
+  /** The newest known state of a key. */
+  readonly keyOf: (keyId: string) => ApiKey | undefined;
+  readonly panelRunStore: PanelRunStore;
   readonly verifySignature: VerifySignature;
   readonly rateLimiter: RateLimiter;
   readonly providers: ProviderSet;
@@ -259,6 +263,9 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
           intervalMs: config.probeIntervalMs,
           onProbed: providerRecorder.onProbed,
         });
+  const panelRunStore = createPanelRunStore({ database, clock });
+  // One server runs per SQLite file, so whoever held a run before is gone.
+  if (database.dialect === "sqlite") await panelRunStore.disown();
   const rateLimiter = await openRateLimiter(config, clock, logger, metrics);
   const nonces = await openNonceMemory(config, clock, logger);
 
@@ -284,6 +291,8 @@ export async function buildGateway(options: GatewayOptions): Promise<Gateway> {
       anonymousKey: keyRing.get(ANONYMOUS_KEY_ID)!,
       clock,
     }),
+    keyOf: (keyId) => keyRing.get(keyId),
+    panelRunStore,
     verifySignature: createSignatureVerifier({
       signingSecretOf: (keyId) => keyRing.sealedSigningSecret(keyId),
       openSigningSecret: createSigningSecrets({ vault }),

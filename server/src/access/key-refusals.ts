@@ -31,4 +31,11 @@ export const secretEnded = ({ prefix, keyId }: RefusedSecret, endedAtMs: number 
     { keyId },
   );
 
+export const addressNotAllowed = (keyId: string, address: string): BrikkError =>
+  new BrikkError(
+    "ip_not_allowed",
+    `The key ${keyId} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
+    { details: { scope: "key", rule: "allowed_ips", address } },
+  );
+
 const isoTime = (ms: number | undefined): string => (ms === undefined ? "an unknown day" : new Date(ms).toISOString());

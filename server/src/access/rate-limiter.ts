@@ -23,6 +23,8 @@ export interface Caller {
   readonly key: ApiKey;
   /** The other end of the socket; undefined when it is gone. */
   readonly remoteAddress: string | undefined;
+  /** What is asked takes no slot of the key's, and needs none to be free. */
+  readonly withoutSlot?: true | undefined;
 }
 
 export type RateVerdict = Passed | Refused;

@@ -20,12 +20,12 @@ export interface RateLimits {
   readonly address: { readonly group: string; readonly requestsPerMin: number } | undefined;
 }
 
-export function rateLimitsOf(settings: RateLimitSettings, { key, remoteAddress }: Caller): RateLimits {
+export function rateLimitsOf(settings: RateLimitSettings, { key, remoteAddress, withoutSlot }: Caller): RateLimits {
   return {
     keyId: key.id,
     requestsPerMin: key.rateLimitPerMin ?? settings.requestsPerMin,
     tokensPerMin: key.tokensPerMin,
-    concurrentRequests: key.maxConcurrentRequests,
+    concurrentRequests: withoutSlot === true ? undefined : key.maxConcurrentRequests,
     address:
       key.id === ANONYMOUS_KEY_ID
         ? { group: addressGroup(remoteAddress), requestsPerMin: settings.anonymousRequestsPerMin }

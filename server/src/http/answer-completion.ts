@@ -1,7 +1,8 @@
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { RescueMode } from "../access/api-key.ts";
-import type { Admitted } from "../access/rate-limiter.ts";
+import { chargingServices } from "../completion/charging-services.ts";
 import type { CompletionRequest } from "../completion/completion-request.ts";
+import { deadlineExceeded } from "../completion/deadline-exceeded.ts";
 import type { Route } from "../completion/model-router.ts";
 import {
   type Completed,
@@ -10,7 +11,6 @@ import {
   runCompletion,
 } from "../completion/run-completion.ts";
 import { BrikkError, toBrikkError } from "../errors.ts";
-import { totalTokens } from "../ledger/usage.ts";
 import { formatUsd } from "../lib/money.ts";
 import { refusedHeaders, servedHeaders, standingHeaders, timingHeader } from "./answer-headers.ts";
 import type { InFlight } from "./in-flight.ts";
@@ -122,13 +122,6 @@ function rescueOf(request: FastifyRequest): RescueMode | undefined {
   }
 }
 
-const deadlineExceeded = (ms: number): BrikkError =>
-  new BrikkError(
-    "deadline_exceeded",
-    `The request was not answered in full within ${ms / 1_000} s, all attempts together, which is as long as this server works on one.`,
-    { details: { limit_ms: ms } },
-  );
-
 /** Whole answers go out by themselves. */
 const NO_STREAM: CompletionSink = {
   opened: () => undefined,
@@ -139,12 +132,3 @@ const NO_STREAM: CompletionSink = {
   end: () => undefined,
   fail: () => undefined,
 };
-
-/** Whatever became of a request, what it used counts against its key's tokens per minute before its answer ends. */
-const chargingServices = (services: CompletionServices, admission: Admitted): CompletionServices => ({
-  ...services,
-  record: (record) => {
-    services.record(record);
-    if (record.usage) admission.charge(totalTokens(record.usage));
-  },
-});

@@ -13,6 +13,8 @@ export interface InFlight {
   /** Refuses what comes from now on; resolves when nothing is in hand, at the latest some time after `timeoutMs`. */
   drain(timeoutMs: number): Promise<void>;
   readonly draining: boolean;
+  /** Aborted when a drain begins: what consists of several requests begins none any more. */
+  readonly drainBegins: AbortSignal;
 }
 
 export interface RequestInHand {
@@ -35,6 +37,7 @@ export interface InFlightOptions {
 export function createInFlight(options: InFlightOptions): InFlight {
   const { most, maxLoopDelayMs, loopDelayMs, onCount, onRefused } = options;
   const controllers = new Set<AbortController>();
+  const drainBegins = new AbortController();
   let draining = false;
   /** Whoever began now would be neither waited for nor aborted. */
   let isTooLate = false;
@@ -98,8 +101,10 @@ export function createInFlight(options: InFlightOptions): InFlight {
     get draining() {
       return draining;
     },
+    drainBegins: drainBegins.signal,
     async drain(timeoutMs) {
       draining = true;
+      drainBegins.abort();
       isTooLate ||= controllers.size === 0;
       if (await emptyWithin(timeoutMs)) return;
       isTooLate = true;

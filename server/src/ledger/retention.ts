@@ -1,3 +1,4 @@
+import { abortablePause } from "../lib/abortable-pause.ts";
 import { type Clock, DAY_MS, HOUR_MS } from "../lib/clock.ts";
 import type { Database } from "../storage/database.ts";
 import { raiseEventsFrom } from "./events-from.ts";
@@ -42,20 +43,8 @@ export function startRetention(options: RetentionOptions): Retention {
   const stopping = new AbortController();
   const { signal } = stopping;
 
-  const pause = (ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const go = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", go);
-        resolve();
-      };
-      const timer = setTimeout(go, ms);
-      timer.unref();
-      signal.addEventListener("abort", go);
-    });
-
   const run = async (): Promise<void> => {
-    await pause(FIRST_RUN_MS);
+    await abortablePause(FIRST_RUN_MS, signal);
     while (!signal.aborted) {
       try {
         const dropped = await dropOldEvents(options, signal);
@@ -63,7 +52,7 @@ export function startRetention(options: RetentionOptions): Retention {
       } catch (error) {
         options.onFailed(error);
       }
-      if (!signal.aborted) await pause(HOUR_MS);
+      if (!signal.aborted) await abortablePause(HOUR_MS, signal);
     }
   };
   const ended = run();

@@ -8,6 +8,7 @@ import { rescues } from "./migrations/0003-rescues.ts";
 import { accessRules } from "./migrations/0004-access.ts";
 import { auditTrail } from "./migrations/0005-audit.ts";
 import { providerCredentials } from "./migrations/0006-provider-credentials.ts";
+import { panelRuns } from "./migrations/0007-panel-runs.ts";
 import type { Schema } from "./schema.ts";
 
 /** Every migration there is, in the order of its name. One that has been released is never changed. */
@@ -18,6 +19,7 @@ const migrations: Readonly<Record<string, (columns: Columns) => Migration>> = {
   "0004-access": accessRules,
   "0005-audit": auditTrail,
   "0006-provider-credentials": providerCredentials,
+  "0007-panel-runs": panelRuns,
 };
 
 /**

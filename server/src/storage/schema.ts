@@ -248,6 +248,23 @@ export interface AuditMarksTable {
   seal: NullableText;
 }
 
+/** A run of the panel, kept for its key. */
+export interface PanelRunsTable {
+  run_id: string;
+  key_id: string;
+  created_at_ms: Integer;
+  /** Null: it is under way, or its instance died. */
+  finished_at_ms: NullableInteger;
+  /** The last sign of life of the instance that holds it. */
+  heartbeat_at_ms: Integer;
+  /** When another instance last passed it on to a reader. */
+  read_at_ms: Integer;
+  /** 0 or 1; set by whichever instance was asked to stop it. */
+  stop_wanted: ColumnType<bigint, bigint | number | undefined, bigint | number>;
+  /** JSON: what was said, and what it came to. */
+  document: string;
+}
+
 export interface Schema {
   api_keys: ApiKeysTable;
   api_key_secrets: ApiKeySecretsTable;
@@ -262,4 +279,5 @@ export interface Schema {
   audit_entries: AuditEntriesTable;
   audit_marks: AuditMarksTable;
   provider_credentials: ProviderCredentialsTable;
+  panel_runs: PanelRunsTable;
 }

@@ -49,17 +49,32 @@ const BODIES: Readonly<Record<string, unknown>> = {
   "/v1/embeddings": { model: "text-embedding-3-small", input: "Hello" },
   "/agents/route/chat": { message: "Hello" },
   "/agents/:agent/chat": { message: "Hello" },
+  "/agents/bridge": {
+    first_message: "Hello",
+    agents: [{ provider: "openai" }, { provider: "mistral" }],
+    max_turns: 2,
+  },
+  "/panel/runs": { prompt: "Hello" },
+  "/panel/runs/:id/stop": {},
+  "/panel/runs/:id/turns/:index/translation": { language: "es" },
   "/v1/explain": { model: "gpt-4o-mini", messages: [{ role: "user", content: "Hello" }] },
   // With a grace period, so that the secret goes on.
   "/keys/rotate": { grace_period_seconds: 3_600 },
   "/sandbox/keys": {},
 };
 /** Of these, the ones that call nobody. */
-const CALLS_NOBODY = new Set(["/v1/explain", "/keys/rotate", "/sandbox/keys"]);
+const CALLS_NOBODY = new Set(["/v1/explain", "/panel/runs/:id/stop", "/keys/rotate", "/sandbox/keys"]);
+/** The path is that of a run, which must have been made before. */
+const needsRun = ({ path }: Route): boolean => path.startsWith("/panel/runs/:id");
 
-const call = ({ method, path }: Route, headers: Record<string, string> = {}): Promise<Response> => {
+const call = (
+  { method, path }: Route,
+  headers: Record<string, string> = {},
+  runId = "run_of_nobody",
+): Promise<Response> => {
   const hasBody = method !== "GET" && method !== "HEAD" && method !== "OPTIONS";
-  return fetch(`${strict.url}${path.replace(":agent", "openai").replace(/\/?\*$/, "/x")}`, {
+  const asked = needsRun({ method, path, admin: false }) ? path.replace(":id", runId).replace(":index", "1") : path;
+  return fetch(`${strict.url}${asked.replace(":agent", "openai").replace(/\/?\*$/, "/x")}`, {
     method,
     redirect: "manual",
     headers: { ...(hasBody && { "content-type": "application/json" }), ...headers },
@@ -149,10 +164,17 @@ test("every call of a provider has its usage event, whatever the route; and only
   const asked = (): number =>
     Object.values(strict.simulator.served.totals()).reduce((sum, { requests }) => sum + requests, 0);
   const callers: string[] = [];
+  const headers = { authorization: `Bearer ${secret}` };
+  const makeRun = async (): Promise<string> => {
+    const made = await call({ method: "POST", path: "/panel/runs", admin: false }, headers);
+    await made.arrayBuffer();
+    return made.headers.get("location")!.split("/").at(-1)!;
+  };
   for (const route of routes.filter(({ admin }) => !admin)) {
+    const runId = needsRun(route) ? await makeRun() : undefined;
     const callsBefore = asked();
     const rowsBefore = (await strict.events()).length;
-    const response = await call(route, { authorization: `Bearer ${secret}` });
+    const response = await call(route, headers, runId);
     await response.arrayBuffer();
     const calls = asked() - callsBefore;
     const rows = (await strict.events()).slice(rowsBefore);
@@ -165,7 +187,8 @@ test("every call of a provider has its usage event, whatever the route; and only
     if (calls === 0) continue;
     callers.push(name);
     assert.equal(rows[0]?.["key_id"], id);
-    assert.equal(rows[0]?.["request_id"], response.headers.get("x-request-id"));
+    // Each turn of a conversation has an id of its own, made from the request's.
+    assert.equal(String(rows[0]?.["request_id"]).replace(/\.t1$/, ""), response.headers.get("x-request-id"));
     assert.ok(Number(rows[0]?.["cost_nano_usd"]) > 0, name);
   }
   assert.deepEqual(
@@ -188,6 +211,8 @@ test("no way in escapes the budget: with a hard cap of 0 no provider is asked, w
     assert.equal(asked(), before, `${name} asks a provider that nothing was reserved for`);
     const text = await response.text();
     if (!(route.path in BODIES) || route.method !== "POST" || CALLS_NOBODY.has(route.path)) continue;
+    // Without a budget there is no run that could be translated.
+    if (needsRun(route)) continue;
     const { error } = JSON.parse(text) as { error?: { code: string } };
     assert.deepEqual([response.status, error?.code], [402, "hard_cap_exceeded"], name);
   }

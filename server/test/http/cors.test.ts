@@ -127,6 +127,7 @@ test("the headers of this gateway, of its signatures and of OpenAI's SDK may be 
     "content-digest",
     "idempotency-key",
     "if-match",
+    "last-event-id",
     "signature",
     "signature-input",
     "traceparent",

@@ -176,7 +176,8 @@ async function send(outputs: Outputs, agent: Agent, url: string, push: Push): Pr
     if (answer.statusCode === 429) outputs.limited += 1;
     outputs.search({ name: `${name}: headers of ${answer.statusCode}`, text: json(answer.headers) });
     // What a model answers is between the caller and the model, who may repeat what it was told.
-    if (answer.headers["x-brikk-provider"] === undefined || answer.statusCode !== 200)
+    const isModels = answer.headers["x-brikk-provider"] !== undefined || name.startsWith("POST /agents/bridge");
+    if (!isModels || answer.statusCode !== 200)
       outputs.search({
         name: `${name}: body of ${answer.statusCode}`,
         text: mayRepeat === undefined ? text : text.replaceAll(mayRepeat, ""),

@@ -31,6 +31,7 @@ const TABLES = Object.keys({
   budget_windows: true,
   idempotent_answers: true,
   leases: true,
+  panel_runs: true,
   lease_owners: true,
   ledger_marks: true,
   provider_credentials: true,

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { ANONYMOUS_KEY_ID, type ApiKey } from "../../access/api-key.ts";
 import type { Authenticate, SecretUse } from "../../access/authenticate.ts";
 import { isAddressAllowed } from "../../access/ip-allow-list.ts";
+import { addressNotAllowed } from "../../access/key-refusals.ts";
 import { rateLimitHeaders } from "../../access/rate-limit-headers.ts";
 import { rateLimitRefusal } from "../../access/rate-limit-refusal.ts";
 import type { Admission, Admitted, RateLimiter } from "../../access/rate-limiter.ts";
@@ -26,6 +27,8 @@ declare module "fastify" {
     open?: boolean;
     /** Gives the answer of a rotation again, also to the secret that the rotation ended. */
     repeatsRotation?: boolean;
+    /** Looks after a run, whose turns hold the key's slots: it takes none, or a key with one could not stop what it began. */
+    withoutSlot?: true;
   }
 }
 
@@ -96,7 +99,7 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
     request.key = key;
     const misdirected = key.id === ANONYMOUS_KEY_ID ? options.hostRefusal(request.raw) : undefined;
     if (misdirected !== undefined) throw misdirected;
-    if (!isAddressAllowed(key, request.ip)) throw addressRefusal(key, request.ip);
+    if (!isAddressAllowed(key, request.ip)) throw addressNotAllowed(key.id, request.ip);
     const verified = verifySignature(request.raw, key);
     if (verified instanceof Promise) return verified.then((late) => proceed(request, reply, late));
     return proceed(request, reply, verified);
@@ -118,7 +121,8 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   }
 
   function limit(request: FastifyRequest, reply: FastifyReply, key: ApiKey): Promise<void> | undefined {
-    const admission = rateLimiter.admit({ key, remoteAddress: request.ip });
+    const { withoutSlot } = request.routeOptions.config;
+    const admission = rateLimiter.admit({ key, remoteAddress: request.ip, withoutSlot });
     if (admission instanceof Promise) return admission.then((decided) => take(request, reply, decided));
     take(request, reply, admission);
     return undefined;
@@ -150,12 +154,10 @@ export function registerAdmission(app: FastifyInstance, options: AdmissionOption
   });
 }
 
-const addressRefusal = (key: ApiKey, address: string): BrikkError =>
-  new BrikkError(
-    "ip_not_allowed",
-    `The key ${key.id} may not be used from ${address}. Whoever runs this gateway can add the address to the key's list.`,
-    { details: { scope: "key", rule: "allowed_ips", address } },
-  );
+/** The slot outlasts the answer: what the request began goes on when its caller leaves, and gives the slot back itself. */
+export function keepSlot({ admission }: FastifyRequest, { raw }: FastifyReply): void {
+  if (admission.release) raw.off("close", admission.release);
+}
 
 const secretUseOf = ({ routeOptions, headers }: FastifyRequest): SecretUse =>
   routeOptions.config.repeatsRotation === true && headers["idempotency-key"] !== undefined

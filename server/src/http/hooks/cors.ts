@@ -75,6 +75,7 @@ const SENT = new Set([
   "idempotency-key",
   "if-match",
   "if-none-match",
+  "last-event-id",
   "openai-beta",
   "openai-organization",
   "openai-project",

@@ -1,23 +1,23 @@
 import { z } from "zod";
 import type { Completed, CompletionReport } from "../../completion/run-completion.ts";
 import type { ModelRouter } from "../../completion/model-router.ts";
-import { agentRequest, answerText } from "../../conversations/agent-message.ts";
+import type { ProviderHealth } from "../../completion/provider-health.ts";
+import { agentRequest, answered } from "../../conversations/agent-message.ts";
 import { detectLanguage } from "../../conversations/language.ts";
+import { panelAgents } from "../../conversations/panel.ts";
 import { BrikkError } from "../../errors.ts";
 import { usdNumber } from "../../lib/money.ts";
 import type { ProviderSet } from "../../providers/provider-set.ts";
 import type { AnswerCompletion } from "../answer-completion.ts";
 import type { App } from "../app-type.ts";
-import { completionRefusals } from "../schemas/error.ts";
+import { shownAgent } from "../conversation-answers.ts";
+import { completionRefusals, refusals } from "../schemas/error.ts";
+import { languageTag } from "../schemas/language-tag.ts";
 
 const agentMessage = z.strictObject({
   message: z.string().min(1).max(200_000),
   system: z.string().max(50_000).optional(),
-  language: z
-    .string()
-    .regex(/^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$/, "must be a BCP 47 language tag such as en or pt-BR")
-    .max(35)
-    .optional(),
+  language: languageTag.optional(),
   meta: z
     .record(z.string().max(64), z.union([z.string().max(1_000), z.number(), z.boolean(), z.null()]))
     .optional()
@@ -62,6 +62,70 @@ const routedAnswer = agentAnswer.extend({
   }),
 });
 
+const provider = z.string().nullable().describe("null: whoever suits the request.");
+const available = z.boolean().describe("Whether it can be asked right now; of one that cannot, another may stand in.");
+
+const agentList = z
+  .object({
+    agents: z.array(
+      z.object({
+        name: z.string(),
+        path: z.string().describe("Where it takes a message."),
+        provider,
+        model: z.string().nullable(),
+        simulated: z.boolean(),
+        available,
+      }),
+    ),
+    panel: z
+      .array(
+        z.object({
+          name: z.string(),
+          language: z.string().nullable(),
+          dir: z.enum(["ltr", "rtl"]).nullable(),
+          provider,
+          model: z.string().nullable(),
+          simulated: z.boolean(),
+          available,
+        }),
+      )
+      .describe("In the order in which they speak."),
+  })
+  .meta({
+    id: "AgentList",
+    example: {
+      agents: [
+        {
+          name: "openai",
+          path: "/agents/openai/chat",
+          provider: "openai",
+          model: "gpt-4o-mini",
+          simulated: false,
+          available: true,
+        },
+        {
+          name: "route",
+          path: "/agents/route/chat",
+          provider: null,
+          model: null,
+          simulated: false,
+          available: true,
+        },
+      ],
+      panel: [
+        {
+          name: "Ada",
+          language: "en",
+          dir: "ltr",
+          provider: "openai",
+          model: "gpt-4o-mini",
+          simulated: false,
+          available: true,
+        },
+      ],
+    },
+  });
+
 const exampleAnswer = {
   provider: "openai",
   model: "gpt-4o-mini",
@@ -80,9 +144,47 @@ export function registerAgentRoutes(
     answerCompletion: AnswerCompletion;
     router: ModelRouter;
     providers: ProviderSet;
+    health: ProviderHealth;
   },
 ): void {
-  const { answerCompletion, router, providers } = options;
+  const { answerCompletion, router, providers, health } = options;
+
+  const standingOf = (name: string | undefined): { simulated: boolean; available: boolean } => {
+    const asked = name === undefined ? providers.all : providers.all.filter((one) => one.provider.name === name);
+    return {
+      simulated: asked.length > 0 && asked.every((one) => one.provider.simulated),
+      available: asked.some(
+        (one) => health.standingOf(one.provider.name, one.provider.defaultModel).availableInMs === 0,
+      ),
+    };
+  };
+
+  app.get(
+    "/agents",
+    {
+      schema: {
+        operationId: "listAgents",
+        summary: "The agents",
+        description:
+          "One for each provider's default model, one that is routed, and the four of the panel with who is asked first for each.",
+        tags: ["Agents"],
+        response: { 200: agentList.describe("The agents."), ...refusals },
+      },
+    },
+    async (): Promise<z.infer<typeof agentList>> => ({
+      agents: [
+        ...providers.known.map((name) => ({
+          name,
+          path: `/agents/${name}/chat`,
+          provider: name,
+          model: providers.find(name)?.provider.defaultModel ?? null,
+          ...standingOf(name),
+        })),
+        { name: "route", path: "/agents/route/chat", provider: null, model: null, ...standingOf(undefined) },
+      ],
+      panel: panelAgents(providers).map((agent) => ({ ...shownAgent(agent), ...standingOf(agent.provider) })),
+    }),
+  );
 
   app.post(
     "/agents/route/chat",
@@ -207,7 +309,7 @@ function shown(
   return {
     provider: candidate!.model.provider,
     model: candidate!.model.id,
-    message: answerText(answer.value),
+    message: answered(answer.value).text,
     usage: { prompt_tokens: input, completion_tokens: output, total_tokens: input + output },
     cost_usd: usdNumber(report.receipt.cost),
     request_id: requestId,

@@ -27,7 +27,8 @@ export async function registerApiDocument(app: App, version: string): Promise<vo
       servers: [{ url: "/", description: "This server" }],
       tags: [
         { name: "OpenAI-compatible", description: "What OpenAI's SDKs call." },
-        { name: "Agents", description: "One message in, one answer out." },
+        { name: "Agents", description: "One message in, one answer out; or two agents that talk." },
+        { name: "Panel", description: "Four agents in four languages." },
         { name: "Account", description: "The caller's own key and usage." },
         { name: "Health", description: "For probes and people on call." },
         { name: "Administration", description: "For who holds BRIKK_ADMIN_TOKEN; not there when none is set." },
