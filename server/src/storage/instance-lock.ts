@@ -16,6 +16,9 @@ export class AlreadyRunning extends Error {
 
 const SQLITE_BUSY = 5;
 
+/** A connection that nothing refers to is closed some time, and its lock would be gone with it. */
+const held = new Set<DatabaseSync>();
+
 /**
  * Makes sure that one server runs per SQLite file; takes the path that `databasePathOf` gives. The lock is an open exclusive
  * transaction on an empty SQLite file `<path>.lock`, which the operating system drops with the process however that ends, so
@@ -43,11 +46,10 @@ export function lockInstance(databasePath: string): InstanceLock {
       { cause },
     );
   }
-  let held = true;
+  held.add(lock);
   return {
     release(): void {
-      if (held) lock.close();
-      held = false;
+      if (held.delete(lock)) lock.close();
     },
   };
 }

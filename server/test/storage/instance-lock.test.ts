@@ -54,6 +54,22 @@ test("the lock of a killed process is free at once", async (t) => {
   lockInstance(path).release();
 });
 
+test("a lock that nothing refers to any more is held all the same", async (t) => {
+  const path = join(scratchFolder(t), "brikk.db");
+  const child = runChild(
+    t,
+    `import { setFlagsFromString } from "node:v8";
+   import { runInNewContext } from "node:vm";
+   ${holder(path)}
+   setFlagsFromString("--expose-gc");
+   setTimeout(() => { runInNewContext("gc")(); process.stdout.write("collected\\n"); }, 10);`,
+  );
+  assert.equal(await child.line(), "held");
+  assert.equal(await child.line(), "collected");
+  assert.throws(() => lockInstance(path), AlreadyRunning);
+  await child.kill();
+});
+
 test("the command line can use the database while a server holds the lock", async (t) => {
   const path = join(scratchFolder(t), "brikk.db");
   const lock = lockInstance(path);
