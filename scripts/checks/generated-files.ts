@@ -92,13 +92,13 @@ ${rows.join("\n")}
 }
 
 async function renderEnvironmentExample(): Promise<string> {
-  const { settings } = await import("../../server/src/config.ts");
+  const { settings } = await import("../../server/src/config/settings.ts");
   const entries = settings.map(({ name, fallback, meaning }) => {
     const note = fallback === undefined ? "Not set by default." : "The default is shown.";
     return `# ${meaning[0]?.toUpperCase()}${meaning.slice(1)}. ${note}\n#${name}=${fallback ?? ""}`;
   });
   return `# Every setting of Brikk. Copy this file to .env and take the # away from what you set.
-# Written by npm run openapi from server/src/config.ts; do not edit.
+# Written by npm run openapi from server/src/config/settings.ts; do not edit.
 
 ${entries.join("\n\n")}
 `;

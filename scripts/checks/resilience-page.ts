@@ -10,7 +10,7 @@ const SETTINGS = /^(PROVIDER_|BRIKK_PROVIDER_|BRIKK_(REQUEST_TIMEOUT|KEEP_ALIVE|
 /** The page as a person wrote it, with what stands between its marks written anew. */
 export async function renderResiliencePage(): Promise<string> {
   const [{ settings }, { faultMatrix, rowOf }] = await Promise.all([
-    import("../../server/src/config.ts"),
+    import("../../server/src/config/settings.ts"),
     import("../../server/test/scenarios/fault-matrix.ts"),
   ]);
   const page = readIfThere(RESILIENCE_PAGE);

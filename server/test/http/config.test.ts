@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { ConfigError, loadConfig, type settings } from "../../src/config.ts";
+import { ConfigError, loadConfig } from "../../src/config.ts";
+import type { settings } from "../../src/config/settings.ts";
 import { newFernetKey } from "../../src/lib/fernet.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "brikk-config-"));
