@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { randomInt } from "node:crypto";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -17,10 +16,11 @@ import { scratchFolder } from "../storage/scratch.ts";
 
 /**
  * Random requests, from the API's own document and from nothing at all, against a gateway process whose providers fail at
- * random. BRIKK_FUZZ_SECONDS is how long, BRIKK_FUZZ_SEED what is drawn; a finding tells its seed.
+ * random. BRIKK_FUZZ_SECONDS is how long, BRIKK_FUZZ_SEED what is drawn: always the same
+ * here, so that a change is not blamed for what somebody else's draw finds, and something new each time with `npm run fuzz`.
  */
 const seconds = Number(process.env["BRIKK_FUZZ_SECONDS"] ?? 4);
-const seed = Number(process.env["BRIKK_FUZZ_SEED"] ?? randomInt(2 ** 31));
+const seed = Number(process.env["BRIKK_FUZZ_SEED"] ?? 1);
 const CALLERS = 12;
 /** The gateway gives a request 3 s. */
 const ANSWERED_WITHIN_MS = 20_000;
@@ -139,6 +139,8 @@ function faultInStream(body: string, whole: boolean): string | undefined {
   const events = body.split("\n\n").filter((event) => event !== "" && !event.startsWith(":"));
   const last = events.at(-1) ?? "";
   if (last === "data: [DONE]") return undefined;
+  // A conversation's end tells by itself whether it came to one.
+  if (/^(id: end\n)?event: run\.(finished|stopped)\ndata: \{.*\}$/.test(last)) return undefined;
   if (!last.startsWith("event: error\ndata: ")) return `was a stream that ended with ${last.slice(0, 200)}`;
   return faultInError(undefined, last.slice("event: error\ndata: ".length));
 }
