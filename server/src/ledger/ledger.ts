@@ -241,6 +241,8 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
   ): Promise<Reservation> => {
     const { candidates } = request;
     let bound: RequestBound;
+    // As it was decided on. A moment later others may have given back what this request needed.
+    let budgets: readonly BudgetStanding[] = [];
     try {
       const whole = await leases.hold({ accounts, full, least: full, shrink: () => undefined });
       if (whole) return reservationOf(request, accounts, whole);
@@ -249,14 +251,17 @@ export async function openLedger(options: LedgerOptions): Promise<Ledger> {
         accounts,
         full: mostOf(candidates, bound),
         least: mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS),
-        shrink: (available) => longestWithin(candidates, bound, available),
+        shrink: (available) => {
+          budgets = accounts.map(standingOf);
+          return longestWithin(candidates, bound, available);
+        },
       });
       if (part) return reservationOf(request, accounts, part);
     } catch (error) {
       throw error instanceof StorageUnavailable ? storageUnavailable(error) : error;
     }
     for (const account of accounts) if (exhausts(account)) tell(account, true);
-    throw capExceeded(accounts.map(standingOf), mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS), request.key.id);
+    throw capExceeded(budgets, mostOf(candidates, bound, SHORTEST_ANSWER_TOKENS), request.key.id);
   };
 
   return {
