@@ -8,7 +8,17 @@ import { createBudgetStatements } from "../../src/ledger/budget-statements.ts";
 import { PostgresStatements } from "../../src/storage/postgres-statements.ts";
 import { createTestClock } from "../lib/test-clock.ts";
 import { onEachDatabase, onPostgres, scratchDatabase } from "../storage/scratch.ts";
-import { assertSound, coded, eventually, newKey, openTestLedger, priced, reserve, settled } from "./ledger-fixture.ts";
+import {
+  assertSound,
+  coded,
+  eventually,
+  newKey,
+  openTestLedger,
+  priced,
+  reservationRequest,
+  reserve,
+  settled,
+} from "./ledger-fixture.ts";
 
 type Answer = Awaited<ReturnType<Database["transact"]>>;
 
@@ -299,4 +309,36 @@ onPostgres("an owner that comes back while two others give it up keeps what it l
     params: [],
   });
   assert.deepEqual(row, { leased: 500n, lease: 500n, lost: 100n, lease_lost: 100n });
+});
+
+onEachDatabase("what comes back while a lease is asked for lets a request in that fits with it", async (t, dialect) => {
+  const { database } = await scratchDatabase(t, dialect);
+  const storage = holdingBack(database);
+  const clock = createTestClock();
+  const ledger = await openTestLedger(t, storage.database, { clock, soleOwner: false });
+  const other = await openTestLedger(t, database, { clock, soleOwner: false });
+  const key = newKey(100n);
+  // A slice of 65 and one of 30: 5 are left for everybody, and 5 here.
+  const first = await reserve(ledger, key, 60, clock.now());
+  const elsewhere = await reserve(other, key, 30, clock.now());
+  let asked: ReturnType<typeof storage.holdBack> | undefined;
+  const request = reservationRequest(key, clock.now(), 30);
+  const second = Promise.resolve(
+    ledger.reserve({
+      ...request,
+      tighten: async () => {
+        asked = storage.holdBack("grant_nano_usd = s.amount");
+        return request.bound;
+      },
+    }),
+  );
+  await eventually(() => asked !== undefined);
+  await asked!.committed;
+  await first.settle(settled(40));
+  asked!.letThrough();
+  await (await second).settle(settled(30));
+  await elsewhere.settle(settled(30));
+  const { budgets } = await ledger.standingNow(key);
+  assert.equal(budgets[0]!.spent, 100n);
+  await assertSound(database);
 });
