@@ -23,6 +23,7 @@ import { createRequestIds, registerRequestIdentity } from "./http/hooks/request-
 import { registerSignedBody } from "./http/hooks/signed-body.ts";
 import { registerSecurityHeaders } from "./http/hooks/security-headers.ts";
 import { registerStraySecrets } from "./http/hooks/stray-secrets.ts";
+import { lingerOnClose } from "./http/lingering-close.ts";
 import { replaceNodeAnswers } from "./http/node-answers.ts";
 import { collectRoutes } from "./http/route-table.ts";
 import { type WireLimits, WIRE_LIMITS } from "./http/wire-limits.ts";
@@ -63,6 +64,7 @@ export async function buildApp(gateway: Gateway, limits: WireLimits = WIRE_LIMIT
     frameworkErrors: createFrameworkErrorAnswer(config.trustedProxies, redactor),
   });
   connections.watch(app.server);
+  lingerOnClose(app.server);
   replaceNodeAnswers(app.server);
   app.setValidatorCompiler(validatorCompiler);
   // Response schemas are the document's: an answer goes out as it is, and a proxied one is never rebuilt.
