@@ -15,7 +15,22 @@ export interface KeyDefaults {
 export const capsOf = (key: ApiKey, defaults: KeyDefaults) =>
   effectiveCaps(key, { softCap: defaults.defaultSoftCap, hardCap: defaults.defaultHardCap });
 
-/** A key as JSON shows it, on the command line, over HTTP and in the audit trail; null: no such cap or limit. Never a secret. */
+/** What no setting has a say in, so that it is the same whether it is asked what was chosen or what holds; null: no such limit. */
+export const settledFields = (key: ApiKey) => ({
+  tokens_per_min: key.tokensPerMin ?? null,
+  max_concurrent_requests: key.maxConcurrentRequests ?? null,
+  rescue: key.rescue ?? null,
+  models: key.allowedModels ?? null,
+  providers: key.allowedProviders ?? null,
+  allowed_ips: key.allowedIps ?? null,
+  signing_required: key.signingRequired === true,
+  metadata: key.metadata ?? null,
+  self_service: key.selfService === true,
+  expires_at: key.expiresAtMs === undefined ? null : isoTime(key.expiresAtMs),
+  revoked_at: key.state.kind === "revoked" ? isoTime(key.state.revokedAtMs) : null,
+});
+
+/** What holds for a key, as JSON shows it on the command line and over HTTP; null: no such cap or limit. Never a secret. */
 export function keyFields(key: ApiKey, defaults: KeyDefaults) {
   const { day, week, month } = capsOf(key, defaults);
   return {
@@ -27,18 +42,8 @@ export function keyFields(key: ApiKey, defaults: KeyDefaults) {
     month_soft_cap_usd: amountOf(month.softCap),
     month_hard_cap_usd: amountOf(month.hardCap),
     rate_limit_per_min: key.rateLimitPerMin ?? defaults.rateLimitPerMin,
-    tokens_per_min: key.tokensPerMin ?? null,
-    max_concurrent_requests: key.maxConcurrentRequests ?? null,
-    rescue: key.rescue ?? null,
-    models: key.allowedModels ?? null,
-    providers: key.allowedProviders ?? null,
-    allowed_ips: key.allowedIps ?? null,
-    signing_required: key.signingRequired === true,
-    metadata: key.metadata ?? null,
-    self_service: key.selfService === true,
     created_at: isoTime(key.createdAtMs),
-    expires_at: key.expiresAtMs === undefined ? null : isoTime(key.expiresAtMs),
-    revoked_at: key.state.kind === "revoked" ? isoTime(key.state.revokedAtMs) : null,
+    ...settledFields(key),
   };
 }
 

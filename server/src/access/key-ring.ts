@@ -1,5 +1,6 @@
 import { BrikkError } from "../errors.ts";
 import type { Clock } from "../lib/clock.ts";
+import { createPolling } from "../lib/polling.ts";
 import type { Database, Statement } from "../storage/database.ts";
 import { type ApiKey, type ApiKeyRow, apiKeyFrom } from "./api-key.ts";
 
@@ -96,8 +97,6 @@ export function createKeyRing(options: {
   let lastRevision = 0n;
   let running: Promise<void> | undefined;
   let next: Promise<void> | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let polling = false;
 
   async function loadChanges(): Promise<void> {
     let found: number;
@@ -190,28 +189,11 @@ export function createKeyRing(options: {
     unknownUntil.set(secretHash, clock.monotonicMs() + UNKNOWN_FOR_MS);
   }
 
-  function schedule(): void {
-    timer = setTimeout(() => {
-      refresh()
-        .catch((error: unknown) => onRefreshFailed?.(error))
-        .finally(() => {
-          if (polling) schedule();
-        });
-    }, POLL_INTERVAL_MS);
-    timer.unref();
-  }
+  const polling = createPolling({ refresh, pauseMs: POLL_INTERVAL_MS, onFailed: (error) => onRefreshFailed?.(error) });
 
   return {
-    async start() {
-      await refresh();
-      if (polling) return;
-      polling = true;
-      schedule();
-    },
-    stop() {
-      polling = false;
-      clearTimeout(timer);
-    },
+    start: () => polling.start(),
+    stop: () => polling.stop(),
     refresh,
     find(secretHash) {
       const found = recall(secretHash);

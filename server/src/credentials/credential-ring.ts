@@ -1,6 +1,7 @@
 import { type Vault, VaultError } from "../access/vault.ts";
 import { providerCredentialPurpose } from "../access/vault-purposes.ts";
 import type { ProviderConfig } from "../config.ts";
+import { createPolling } from "../lib/polling.ts";
 import type { Database } from "../storage/database.ts";
 
 /**
@@ -53,8 +54,6 @@ export function createCredentialRing(options: {
   const held = new Map<string, Held>();
   let lastRevision = 0n;
   let latest: Promise<void> = Promise.resolve();
-  let timer: NodeJS.Timeout | undefined;
-  let polling = false;
 
   const hold = ({ provider, sealed }: ChangeRow): void => {
     if (sealed === null) return void held.delete(provider);
@@ -82,28 +81,11 @@ export function createCredentialRing(options: {
     return latest;
   };
 
-  function schedule(): void {
-    timer = setTimeout(() => {
-      refresh()
-        .catch(onRefreshFailed)
-        .finally(() => {
-          if (polling) schedule();
-        });
-    }, POLL_INTERVAL_MS);
-    timer.unref();
-  }
+  const polling = createPolling({ refresh, pauseMs: POLL_INTERVAL_MS, onFailed: onRefreshFailed });
 
   return {
-    async start() {
-      await refresh();
-      if (polling) return;
-      polling = true;
-      schedule();
-    },
-    stop() {
-      polling = false;
-      clearTimeout(timer);
-    },
+    start: () => polling.start(),
+    stop: () => polling.stop(),
     refresh,
     applyTo: (providers) =>
       providers.map((provider) => {

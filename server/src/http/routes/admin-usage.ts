@@ -1,6 +1,5 @@
 import { z } from "zod";
 import { BrikkError } from "../../errors.ts";
-import { GROUPINGS, INTERVALS } from "../../ledger/usage-timeseries.ts";
 import {
   chooseTotalBounds,
   type GroupTotal,
@@ -26,7 +25,7 @@ import {
   requestAnswer,
   requestsQuery,
   shownRequest,
-  timeseriesPoint,
+  timeseries,
   timeseriesQuery,
 } from "../schemas/usage.ts";
 import { answerTimeseries, readRequestsPage } from "../usage-answers.ts";
@@ -84,32 +83,24 @@ const totalsAnswer = z
     },
   });
 
-const timeseriesAnswer = z
-  .object({
-    interval: z.enum(INTERVALS),
-    group_by: z.enum(GROUPINGS),
-    from: z.string(),
-    to: z.string().describe("The first moment after the series."),
-    points: z.array(timeseriesPoint).describe("Oldest first."),
-  })
-  .meta({
-    id: "AdminUsageTimeseries",
-    example: {
-      interval: "day",
-      group_by: "none",
-      from: "2026-11-22T00:00:00.000Z",
-      to: "2026-11-23T00:00:00.000Z",
-      points: [
-        {
-          start: "2026-11-22T00:00:00.000Z",
-          cost_usd: 0.42,
-          requests: 300,
-          input_tokens: 60_000,
-          output_tokens: 21_200,
-        },
-      ],
-    },
-  });
+const timeseriesAnswer = timeseries.meta({
+  id: "AdminUsageTimeseries",
+  example: {
+    interval: "day",
+    group_by: "none",
+    from: "2026-11-22T00:00:00.000Z",
+    to: "2026-11-23T00:00:00.000Z",
+    points: [
+      {
+        start: "2026-11-22T00:00:00.000Z",
+        cost_usd: 0.42,
+        requests: 300,
+        input_tokens: 60_000,
+        output_tokens: 21_200,
+      },
+    ],
+  },
+});
 
 const requestsAnswer = z
   .object({

@@ -1,5 +1,4 @@
 import { z } from "zod";
-import { GROUPINGS, INTERVALS } from "../../ledger/usage-timeseries.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Database } from "../../storage/database.ts";
 import type { App } from "../app-type.ts";
@@ -9,20 +8,14 @@ import {
   requestAnswer,
   requestsQuery,
   shownRequest,
-  timeseriesPoint,
+  timeseries,
   timeseriesQuery,
 } from "../schemas/usage.ts";
 import { answerTimeseries, readRequestsPage } from "../usage-answers.ts";
 
 const timeseriesAnswer = z
-  .object({
-    api_key_id: z.string(),
-    interval: z.enum(INTERVALS),
-    group_by: z.enum(GROUPINGS),
-    from: z.string(),
-    to: z.string().describe("The first moment after the series."),
-    points: z.array(timeseriesPoint).describe("Oldest first."),
-  })
+  .object({ api_key_id: z.string() })
+  .extend(timeseries.shape)
   .meta({
     id: "UsageTimeseries",
     example: {

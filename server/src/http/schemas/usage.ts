@@ -31,7 +31,7 @@ export const timeseriesQuery = z.strictObject({
     .describe("Ungrouped, every interval has a point. Grouped, those with requests have one for each group."),
 });
 
-export const timeseriesPoint = z.object({
+const timeseriesPoint = z.object({
   start: z.string().describe("When the interval begins (UTC)."),
   group: z
     .string()
@@ -42,6 +42,14 @@ export const timeseriesPoint = z.object({
   requests: z.int(),
   input_tokens: z.int(),
   output_tokens: z.int(),
+});
+
+export const timeseries = z.object({
+  interval: z.enum(INTERVALS),
+  group_by: z.enum(GROUPINGS),
+  from: z.string(),
+  to: z.string().describe("The first moment after the series."),
+  points: z.array(timeseriesPoint).describe("Oldest first."),
 });
 
 export const requestsQuery = z.strictObject({
